@@ -1,0 +1,50 @@
+# `make help` lists what there is. Everything also works by hand in an activated environment.
+.DEFAULT_GOAL := help
+.PHONY: help install repro test test-slow lint ui serve champion constraints clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 3000
+UI_PORT ?= 5000
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## install into .venv (done by itself by the other targets)
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: install ## rebuild everything that is out of date, and name the champion
+	@$(BIN)/pipeline repro
+
+test: install ## run the tests (minutes, no network, no GPU)
+	$(BIN)/pytest
+
+test-slow: install ## run the tests that take long: the whole pipeline, every recipe to its end
+	$(BIN)/pytest -m slow
+
+lint: install ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+ui: install ## compare the versions in MLflow, at http://localhost:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port $(UI_PORT) \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root ./mlartifacts
+
+serve: install ## serve the champion, at http://localhost:3000
+	$(BIN)/bentoml serve service:ExpressionService --host 127.0.0.1 --port $(PORT) --timeout-keep-alive 30
+
+champion: install ## name the champion
+	@$(BIN)/pipeline champion
+
+constraints: install ## write down the installed versions
+	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt
+
+clean: ## remove what the pipeline made, but for the environment, DVC's cache, the tracking store and promoted models
+	rm -rf data/raw data/faces data/inputs data/splits.parquet predictions reports checkpoints models/v*
+	rm -rf metrics dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

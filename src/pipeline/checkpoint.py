@@ -1,0 +1,68 @@
+"""A trained version on disk: its weights as safetensors, and `model.json` with all that is needed to use them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import PipelineError
+from pipeline.files import read_json, sha256_of, write_json, written_whole
+from pipeline.labels import LABELS
+from pipeline.networks import ExpressionNetwork
+from pipeline.recipes import Recipe
+
+WEIGHTS = "weights.safetensors"
+FACTS = "model.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained version: the folder it lies in, its recipe as it ran, and the facts beside it."""
+
+    folder: Path
+    recipe: Recipe
+    facts: dict[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights."""
+        return self.folder / WEIGHTS
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the weights."""
+        return sha256_of(self.weights)
+
+    def network(self) -> ExpressionNetwork:
+        """Return the network with its weights, in evaluation mode."""
+        network = ExpressionNetwork(self.recipe, pretrained=False)
+        network.load_state_dict(load_file(self.weights))
+        return network.eval()
+
+
+def save_checkpoint(folder: Path, network: ExpressionNetwork, recipe: Recipe, facts: dict[str, Any]) -> None:
+    """Write a trained version; the facts come last, so that they exist only beside whole weights."""
+    with written_whole(folder / WEIGHTS) as file:
+        save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, file)
+    scale = 1 / 255
+    preprocessing = {
+        "image_size": recipe.image_size,
+        "mean": [round(float(value) * scale, 6) for value in network.mean.flatten()],
+        "std": [round(float(value) * scale, 6) for value in network.std.flatten()],
+        "interpolation": "area where the face shrinks, bilinear where it grows",
+    }
+    content = {"labels": list(LABELS), "preprocessing": preprocessing, **facts, "recipe": recipe.model_dump()}
+    write_json(folder / FACTS, content)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Open a trained version.
+
+    Raises:
+        PipelineError: if it was not trained yet.
+    """
+    try:
+        facts = read_json(folder / FACTS)
+    except OSError as error:
+        raise PipelineError(f"{folder} has no trained version; run `dvc repro train@{folder.name}`") from error
+    return Checkpoint(folder, Recipe.model_validate(facts.pop("recipe")), facts)

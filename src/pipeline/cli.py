@@ -1,0 +1,104 @@
+"""The `pipeline` command: check the parameters, rebuild everything, name the champion."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.command import as_sentence
+from pipeline.errors import PipelineError
+from pipeline.params import Params, load_params
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]
+
+
+@app.command()
+def check(params: ParamsFile = Path("params.yaml")) -> None:
+    """Check params.yaml: every key and value, the sources, and that each version in `run` can be built."""
+    with as_sentence():
+        _check(load_params(params))
+        typer.echo(f"{params} is sound")
+
+
+@app.command()
+def repro() -> None:
+    """Check params.yaml, run the stages that are out of date (`dvc repro`), and name the champion."""
+    from pipeline.outside import lost_champion, replaced_sources
+
+    with as_sentence():
+        params = load_params()
+        _check(params)
+        for dataset in replaced_sources(params, Path("data/raw")):
+            typer.echo(f"the source of {dataset} was replaced since it was downloaded")
+            _dvc("repro", "--single-item", "--force", f"download@{dataset}")
+        _dvc("repro")
+        if lost_champion(Path("models/champion.json"), Path("metrics/package.json")):
+            typer.echo("the registry or the Bento store lost the champion; it is registered and packaged again")
+            _dvc("repro", "--single-item", "--force", "promote")
+            _dvc("repro", "--single-item", "--force", "package")
+        typer.echo(_champion())
+
+
+@app.command()
+def champion() -> None:
+    """Name the champion, its macro-F1 and its Bento."""
+    with as_sentence():
+        typer.echo(_champion())
+
+
+def _check(params: Params) -> None:
+    from pipeline.archive import open_archive
+    from pipeline.augment import build_augmentation
+    from pipeline.faces import load_detector
+    from pipeline.networks import check_backbone
+
+    for name in params.use:
+        source = params.dataset(name).source
+        if source not in {"sample", "kaggle"}:
+            try:
+                open_archive(Path(source)).close()
+            except PipelineError as error:
+                raise PipelineError(f"datasets.{name}.from: {error}") from error
+    if params.faces.yunet:
+        load_detector(params.faces.yunet)
+    for version in params.run:
+        recipe = params.recipe(version)
+        try:
+            check_backbone(recipe.backbone)
+            build_augmentation(recipe.augment, image_size=recipe.image_size)
+        except PipelineError as error:
+            raise PipelineError(f"recipes.{version}: {error}") from error
+
+
+def _champion() -> str:
+    from pipeline.files import read_json
+
+    decision, package = Path("metrics/promotion.json"), Path("metrics/package.json")
+    if not decision.exists() or not package.exists():
+        raise PipelineError("there is no champion yet; run `make repro` first")
+    packaged = read_json(package)
+    (mine,) = [entry for entry in read_json(decision)["decisions"] if entry["model"] == packaged["model"]]
+    return (
+        f"champion: {packaged['model']} version {packaged['version']} (recipe {mine['champion']['recipe']}), "
+        f"macro-F1 {mine['champion']['macro_f1']:.3f} on the test faces; Bento {packaged['bento']}"
+    )
+
+
+def _dvc(*arguments: str) -> None:
+    # The stages' `python` is this one, also where its environment is not activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    code = subprocess.run([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}).returncode
+    if code:
+        sys.exit(code)  # DVC has told what failed
+
+
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    app()

@@ -1,0 +1,32 @@
+"""Commands that say what a person can mend in one sentence on stderr, with exit code 1."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from pipeline.errors import PipelineError
+
+CHATTY = ("alembic", "great_expectations", "lightning", "mlflow", "pytorch_lightning")
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a stage's `main` with the arguments of the command line, read by its signature (`--help` shows them)."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    with as_sentence():
+        app()
+
+
+@contextmanager
+def as_sentence() -> Iterator[None]:
+    """Turn a `PipelineError` into its sentence and exit code 1."""
+    try:
+        yield
+    except PipelineError as error:
+        sys.exit(f"error: {error}")

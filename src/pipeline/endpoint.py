@@ -1,0 +1,132 @@
+"""The HTTP routes, and which status an error gets. Every answer is JSON."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.openapi import describe
+from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
+from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, too_large
+
+log = logging.getLogger(__name__)
+
+DETECT = {"true": True, "1": True, "false": False, "0": False}
+
+
+class OverloadedError(Exception):
+    """The network cannot take the request now."""
+
+
+# The first kind that fits counts.
+STATUS = {UnsupportedImageError: 415, ImageTooLargeError: 413, ImageError: 400, OverloadedError: 503}
+
+
+class Backend(Protocol):
+    """What the routes need of the service."""
+
+    async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
+        """Answer for one encoded image; raises `ImageError` or `OverloadedError`."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model's name, version and facts."""
+        ...
+
+
+def create_app(backend: Callable[[], Backend]) -> ASGIApp:
+    """Return the ASGI app with all routes.
+
+    Args:
+        backend: gives the running service; asked anew at every request, because the app is made before it.
+    """
+
+    async def index(_: Request) -> JSONResponse:
+        return JSONResponse({"service": "facial-expression recognition", "docs": "docs.json", "model": "model"})
+
+    async def docs(_: Request) -> JSONResponse:
+        return JSONResponse(describe(backend().describe()["version"]))
+
+    async def model(_: Request) -> JSONResponse:
+        return JSONResponse(backend().describe())
+
+    async def predict(request: Request) -> JSONResponse:
+        detect = _read_detect(request)
+        return JSONResponse(await _answer(backend(), await read_image(request), detect))
+
+    async def predict_batch(request: Request) -> JSONResponse:
+        detect = _read_detect(request)
+        images = await read_images(request)
+        answers = await asyncio.gather(*(_answer_or_error(backend(), image, detect) for image in images))
+        return JSONResponse({"answers": answers})
+
+    app = Starlette(
+        routes=[
+            Route("/", index),
+            Route("/docs.json", docs),
+            Route("/model", model),
+            Route("/predict", predict, methods=["POST"]),
+            Route("/predict_batch", predict_batch, methods=["POST"]),
+        ],
+        exception_handlers=dict.fromkeys([HTTPException, ImageError, OverloadedError, Exception], _refuse),
+    )
+    return _Opaque(app)
+
+
+class _Opaque:
+    """An app whose routes BentoML cannot see: it then leaves every path to us, and its stock pages are never shown."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _read_detect(request: Request) -> bool:
+    value = request.query_params.get("detect", "true").lower()
+    if value not in DETECT:
+        raise HTTPException(422, f"detect must be true or false, not {value[:20]!r}")
+    return DETECT[value]
+
+
+async def _answer(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:
+    if len(image) > MAX_IMAGE_BYTES:
+        raise too_large(MAX_IMAGE_BYTES)
+    return await backend.answer(image, detect)
+
+
+async def _answer_or_error(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:
+    """Answer for one image of a batch, so that a broken one fails alone."""
+    try:
+        return await _answer(backend, image, detect)
+    except Exception as error:
+        if _status_of(error) == 500:
+            log.exception("an image of a batch failed")
+        return {"error": _message_of(error), "status": _status_of(error)}
+
+
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": _message_of(error)}, _status_of(error), headers)
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, HTTPException):
+        return error.status_code
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+
+
+def _message_of(error: Exception) -> str:
+    if isinstance(error, HTTPException):
+        return error.detail
+    if isinstance(error, tuple(STATUS)):
+        return str(error)
+    return "something went wrong here; the log says what"

@@ -1,0 +1,77 @@
+"""Writing a trained network as one ONNX file that carries what is needed to use it rightly."""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.files import written_whole
+
+INPUT, OUTPUT = "faces", "probabilities"
+
+
+class _Probabilities(torch.nn.Module):
+    """A network with the softmax behind it, so that no reader of the file can leave it out or do it twice."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """Map uint8 faces (batch, size, size, 3) to float32 probabilities (batch, 7)."""
+        return torch.softmax(self.network(faces).float(), dim=1)
+
+
+def export_onnx(network: torch.nn.Module, file: Path, *, image_size: int, facts: dict[str, Any]) -> None:
+    """Write a network as an ONNX file: input `faces`, output `probabilities`, facts in the metadata.
+
+    Args:
+        network: maps uint8 RGB faces (batch, size, size, 3) to logits (batch, 7); it scales its input itself.
+            It is left as it was.
+        file: the result, one file whatever its size; a former one is replaced when the new one is whole.
+        image_size: side of the square input in pixels.
+        facts: what a service must know; each value becomes a JSON string under its key in the graph's metadata.
+            `labels` and `image_size` are what `pipeline.predictor` asks for.
+    """
+    # A copy, because tracing wants it on the CPU and in evaluation, and the caller may go on training.
+    model = _Probabilities(copy.deepcopy(network)).cpu().eval()
+    # Two faces, because a batch of one is taken for a constant.
+    example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1)
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    program.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
+    with written_whole(file) as partial:
+        program.save(partial, external_data=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter about its own inner workings out of the log of a stage."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,111 @@
+"""The metrics of the design, from label ids and probabilities: scikit-learn's scores, calibration error, intervals."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support, roc_auc_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from pipeline.labels import LABELS
+from pipeline.params import EvaluateParams
+
+IDS = np.arange(len(LABELS))
+
+Ids = NDArray[np.integer[Any]]
+Probabilities = NDArray[np.floating[Any]]
+
+
+def score(
+    label_ids: Ids, probabilities: Probabilities, params: EvaluateParams, tta: Probabilities | None = None
+) -> dict[str, Any]:
+    """Score predictions.
+
+    Args:
+        label_ids: (n,) true labels, 0..6.
+        probabilities: (n, 7), rows sum to 1.
+        params: resamples, bins and seed.
+        tta: (n, 7) probabilities averaged over several views of each face, if there are any.
+
+    Returns:
+        `n, accuracy, macro_f1, weighted_f1, ece` (all but `n` in 0..1), `ci95` with the 95 % bootstrap intervals of
+        accuracy and macro-F1, and `tta` with the same for the averaged probabilities, or None. Scores of no faces are
+        None.
+    """
+    result = {**_score(label_ids, probabilities, params), "tta": None}
+    if tta is not None:
+        result["tta"] = _score(label_ids, tta, params)
+    return result
+
+
+def macro_f1(label_ids: Ids, predicted: Ids) -> float:
+    """Return the mean F1 over the labels that occur among the true or the predicted ones."""
+    return float(f1_score(label_ids, predicted, average="macro", zero_division=0))
+
+
+def score_classes(label_ids: Ids, probabilities: Probabilities) -> dict[str, dict[str, Any]]:
+    """Return precision, recall, F1, one-against-rest AUC and support by label; AUC is None where it is not defined."""
+    parts = precision_recall_fscore_support(label_ids, probabilities.argmax(1), labels=IDS, zero_division=0)
+    result: dict[str, dict[str, Any]] = {}
+    for index, (label, precision, recall, f1, support) in enumerate(zip(LABELS, *parts, strict=True)):
+        own = label_ids == index
+        auc = float(roc_auc_score(own, probabilities[:, index])) if own.any() and not own.all() else None
+        result[label] = {
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "auc": auc,
+            "support": int(support),
+        }
+    return result
+
+
+def confusion(label_ids: Ids, predicted: Ids) -> NDArray[np.int64]:
+    """Return counts (7, 7): rows are true labels, columns predicted ones."""
+    return confusion_matrix(label_ids, predicted, labels=IDS)
+
+
+def calibration_error(label_ids: Ids, probabilities: Probabilities, bins: int) -> float:
+    """Return the expected calibration error (Naeini, Cooper and Hauskrecht 2015) of the top probability, 0..1."""
+    return float(
+        multiclass_calibration_error(
+            torch.from_numpy(probabilities.astype(np.float32)), torch.from_numpy(label_ids.astype(np.int64)),
+            num_classes=len(LABELS), n_bins=bins,
+        )
+    )  # fmt: skip
+
+
+def bootstrap_intervals(counts: NDArray[np.int64], params: EvaluateParams) -> dict[str, list[float]]:
+    """Return 95 % percentile intervals of accuracy and macro-F1.
+
+    Drawing n faces with replacement is drawing the cells of the confusion matrix from a multinomial, so all resamples
+    are one call.
+
+    Args:
+        counts: (7, 7) confusion matrix.
+        params: resamples and seed.
+    """
+    faces = int(counts.sum())
+    draws = np.random.default_rng(params.seed).multinomial(faces, counts.ravel() / faces, size=params.bootstrap)
+    draws = draws.reshape(-1, *counts.shape)
+    hits = np.diagonal(draws, axis1=1, axis2=2)
+    named = draws.sum(axis=1) + draws.sum(axis=2)  # 2 tp + fp + fn
+    f1 = np.divide(2 * hits, named, out=np.full(hits.shape, np.nan), where=named > 0)
+    samples = {"accuracy": hits.sum(axis=1) / faces, "macro_f1": np.nanmean(f1, axis=1)}
+    return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in samples.items()}
+
+
+def _score(label_ids: Ids, probabilities: Probabilities, params: EvaluateParams) -> dict[str, Any]:
+    if not len(label_ids):
+        names = ("accuracy", "macro_f1", "weighted_f1", "ece")
+        return {"n": 0, **dict.fromkeys(names), "ci95": {"accuracy": None, "macro_f1": None}}
+    predicted = probabilities.argmax(1)
+    return {
+        "n": len(label_ids),
+        "accuracy": float(accuracy_score(label_ids, predicted)),
+        "macro_f1": macro_f1(label_ids, predicted),
+        "weighted_f1": float(f1_score(label_ids, predicted, average="weighted", zero_division=0)),
+        "ece": calibration_error(label_ids, probabilities, params.calibration_bins),
+        "ci95": bootstrap_intervals(confusion(label_ids, predicted), params),
+    }

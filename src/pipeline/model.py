@@ -1,0 +1,106 @@
+"""The Lightning module: one shared step, the losses, rates and mixing that a recipe names."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchvision.transforms.v2 import MixUp
+
+from pipeline.labels import LABELS
+from pipeline.losses import build_loss
+from pipeline.networks import ExpressionNetwork
+from pipeline.optimization import build_optimizer, build_schedule
+from pipeline.recipes import Recipe
+
+
+class ExpressionModel(pl.LightningModule):
+    """Trains a network by a recipe; logs `train/loss`, `validation/{loss,accuracy,macro_f1}`."""
+
+    def __init__(self, network: ExpressionNetwork, recipe: Recipe, class_counts: list[int], seed: int) -> None:
+        """Take the network to train, its recipe as it runs, the training faces of each label in label order, a seed."""
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.seed = seed
+        self.loss = build_loss(recipe.loss, class_counts)
+        self.validation_loss = nn.CrossEntropyLoss()
+        self.mixup = MixUp(alpha=recipe.mixup, num_classes=len(LABELS)) if recipe.mixup else None
+        self.accuracy = MulticlassAccuracy(len(LABELS), average="micro")
+        self.macro_f1 = MulticlassF1Score(len(LABELS), average="macro")
+
+    def on_train_epoch_start(self) -> None:
+        """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
+        seed = self.seed + self.current_epoch
+        pl.seed_everything(seed, workers=True, verbose=False)
+        if augment := self.trainer.datamodule.train_faces.augment:  # type: ignore[attr-defined]
+            augment.set_random_seed(seed)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Return the loss of a batch, its faces mixed in pairs if the recipe says so."""
+        faces, targets = batch
+        faces = self.network.normalize(faces)
+        if self.mixup:
+            faces, targets = self.mixup(faces, targets)
+        loss = self.loss(self.network.classify(faces), targets)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(faces))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Score a batch of validation faces, by plain cross-entropy, so that versions compare."""
+        faces, label_ids = batch
+        logits = self.network(faces)
+        self.accuracy(logits, label_ids)
+        self.macro_f1(logits, label_ids)
+        scores = {
+            "validation/loss": self.validation_loss(logits, label_ids),
+            "validation/accuracy": self.accuracy,
+            "validation/macro_f1": self.macro_f1,
+        }
+        self.log_dict(scores, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(faces))
+
+    def configure_optimizers(self) -> Any:
+        """Build optimizer and schedule over the steps that the trainer will take."""
+        optimizer = build_optimizer(self.network, self.recipe.optimizer)
+        schedule = build_schedule(optimizer, self.recipe, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": schedule} if schedule else optimizer
+
+
+class EpochAveraging(WeightAveraging):
+    """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on.
+
+    The schedule stays the recipe's own. Batch-norm statistics are averaged like the weights.
+    """
+
+    def __init__(self, first_epoch: int) -> None:
+        """Average from the end of the epoch with this number on, counted from 0."""
+        super().__init__(use_buffers=True)
+        self.first_epoch = first_epoch
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Tell Lightning to average after this epoch; never after a step."""
+        return epoch_idx is not None and epoch_idx >= self.first_epoch
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the mean, once there is one; before, Lightning would put the first random weights in its place."""
+        if self._has_begun():
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to the weights in training."""
+        if self._has_begun():
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def _has_begun(self) -> bool:
+        return self._average_model is not None and int(self._average_model.n_averaged) > 0
+
+
+def choose_precision(asked: str) -> str:
+    """Return the precision to run in: as asked, or by `auto` mixed on a GPU (bf16 where it can) and full on a CPU."""
+    if asked != "auto":
+        return asked
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

@@ -1,0 +1,77 @@
+"""Optimizers with their parameter groups, and learning-rate schedules, from what a recipe says."""
+
+import itertools
+from typing import Any
+
+from torch import optim
+from torch.nn import Parameter
+from torch.optim.lr_scheduler import LRScheduler
+
+from pipeline.networks import ExpressionNetwork
+from pipeline.recipes import Cosine, OneCycle, Optimizer, Plateau, Recipe, SchedulePhase, WarmRestarts
+
+OPTIMIZERS: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+NESTEROV = {"sgd": {"momentum": 0.9, "nesterov": True}}
+
+
+def build_optimizer(network: ExpressionNetwork, optimizer: Optimizer) -> optim.Optimizer:
+    """Build the optimizer over what learns: the head, and the part of the backbone that is not frozen."""
+    groups = [
+        {"params": _learning(network.head.parameters()), "lr": optimizer.lr, "name": "head"},
+        {
+            "params": _learning(network.backbone.parameters()),
+            "lr": optimizer.backbone_lr or optimizer.lr,
+            "name": "backbone",
+        },
+    ]
+    return OPTIMIZERS[optimizer.name](
+        [group for group in groups if group["params"]],
+        weight_decay=optimizer.weight_decay,
+        **NESTEROV.get(optimizer.name, {}),
+    )
+
+
+def build_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int) -> dict[str, Any] | None:
+    """Build the schedule as Lightning takes it, or nothing where the rate stays as it is.
+
+    Args:
+        optimizer: whose groups' rates are the highest ones.
+        recipe: its phases, in order, with periods in epochs.
+        steps: of the optimizer in the whole run.
+    """
+    if not recipe.schedule:
+        return None
+    first = recipe.schedule[0]
+    if isinstance(first, Plateau):
+        plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=first.factor, patience=first.patience)
+        return {"scheduler": plateau, "interval": "epoch", "monitor": "validation/loss"}
+    lengths = [max(1, round(phase.share * steps)) for phase in recipe.schedule]
+    # Built from the last to the first: each scheduler leaves its own first rate behind in the optimizer.
+    phases = [
+        _phase(optimizer, phase, length, steps / recipe.epochs)
+        for phase, length in zip(reversed(recipe.schedule), reversed(lengths), strict=True)
+    ][::-1]
+    milestones = list(itertools.accumulate(lengths))[:-1]
+    scheduler = optim.lr_scheduler.SequentialLR(optimizer, phases, milestones) if milestones else phases[0]
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+def _phase(optimizer: optim.Optimizer, phase: SchedulePhase, steps: int, steps_per_epoch: float) -> LRScheduler:
+    highest = [group.setdefault("highest_lr", group["lr"]) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = group["highest_lr"]
+    if isinstance(phase, OneCycle):
+        return optim.lr_scheduler.OneCycleLR(
+            optimizer, highest, total_steps=steps + 1, pct_start=phase.warm_up, cycle_momentum=False
+        )
+    if isinstance(phase, Cosine):
+        period = steps if phase.period is None else round(phase.period * steps_per_epoch)
+        return optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, period), eta_min=phase.minimum_lr)
+    assert isinstance(phase, WarmRestarts)
+    return optim.lr_scheduler.CosineAnnealingWarmRestarts(
+        optimizer, max(1, round(phase.period * steps_per_epoch)), T_mult=phase.growth, eta_min=phase.minimum_lr
+    )
+
+
+def _learning(parameters: Any) -> list[Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]

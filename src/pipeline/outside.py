@@ -1,0 +1,37 @@
+"""What DVC can not see: a source that was replaced under the same path, and a registry or Bento store that was lost."""
+
+from pathlib import Path
+
+import bentoml
+from mlflow.exceptions import MlflowException
+
+from pipeline import tracking
+from pipeline.files import read_json
+from pipeline.params import Params
+from pipeline.pointer import read_pointer
+from pipeline.sources.fingerprint import fingerprint
+
+
+def replaced_sources(params: Params, raw: Path) -> list[str]:
+    """Return the datasets whose source looks otherwise than when it was downloaded: by size or time, a cheap look."""
+    replaced: list[str] = []
+    for name in params.use:
+        file = raw / f"{name}.source.json"
+        before = read_json(file) if file.exists() else None
+        now = fingerprint(params.dataset(name).source)
+        if before and now and before["path"] == now["path"] and before != now:
+            replaced.append(name)
+    return replaced
+
+
+def lost_champion(pointer_file: Path, package: Path) -> bool:
+    """Return whether the champion that was promoted and packaged is missing from the registry or the Bento store."""
+    if not pointer_file.exists():
+        return True
+    pointer = read_pointer(pointer_file)
+    try:
+        tracking.connect().get_model_version(pointer.name, pointer.version)
+        bentoml.get(read_json(package)["bento"])
+    except (MlflowException, bentoml.exceptions.NotFound):
+        return True
+    return False

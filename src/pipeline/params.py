@@ -1,0 +1,210 @@
+"""Reads `params.yaml`, in this one place, into frozen models that refuse what they do not know."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from pipeline.errors import PipelineError
+from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
+
+DATASETS: tuple[Dataset, ...] = get_args(Dataset)
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DatasetParams(Section):
+    """Where a dataset comes from: `sample`, `kaggle`, or the path of a folder, zip, tar or CSV file."""
+
+    source: Annotated[str, Field(alias="from", min_length=1)] = "sample"
+
+
+class AffectNetParams(DatasetParams):
+    """AffectNet's downloads disagree about its numbers, so their meaning is chosen here, never guessed."""
+
+    label_map: Literal["ferplus-order", "official", "alphabetical"] = "ferplus-order"
+
+
+class DatasetsParams(Section):
+    """One entry a dataset."""
+
+    fer2013: DatasetParams = DatasetParams()
+    rafdb: DatasetParams = DatasetParams()
+    affectnet: AffectNetParams = AffectNetParams()
+    wild: DatasetParams = DatasetParams()
+
+
+class SampleParams(Section):
+    """The embedded sample: drawn faces a class and dataset, and the seed they are drawn from."""
+
+    faces_per_class: Annotated[int, Field(ge=10)] = 80
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class FacesParams(Section):
+    """Face detection: the file of YuNet's ONNX model, or nothing for OpenCV's Haar cascade."""
+
+    yunet: Path | None = None
+    minimum_side: Count = 24
+
+
+class SplitParams(Section):
+    """Shares that are cut off where a source brings no official split."""
+
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ValidateParams(Section):
+    """What the data must hold to be trained on."""
+
+    minimum_train_faces_per_class: Annotated[int, Field(ge=0)] = 10
+    minimum_side: Count = 24
+
+
+class TrainParams(Section):
+    """What all recipes share: the seed, the precision and the processes that load faces."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+
+
+class EvaluateParams(Section):
+    """How sure a metric is: resamples of the bootstrap, and bins of the calibration error."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    calibration_bins: Annotated[int, Field(ge=2)] = 15
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class PromoteParams(Section):
+    """The gate: how much macro-F1 a candidate may lose against the champion on the same test faces."""
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class PackageParams(Section):
+    """The proof before packaging: faces compared, and the largest difference of a probability that is let through."""
+
+    faces: Count = 256
+    tolerance: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    scale: Scale = "sample"
+    use: Annotated[tuple[Dataset, ...], Field(min_length=1)] = DATASETS
+    run: Annotated[tuple[str, ...], Field(min_length=1)]
+    datasets: DatasetsParams = DatasetsParams()
+    sample: SampleParams = SampleParams()
+    faces: FacesParams = FacesParams()
+    split: SplitParams = SplitParams()
+    validate_: Annotated[ValidateParams, Field(alias="validate")] = ValidateParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    promote: PromoteParams = PromoteParams()
+    package: PackageParams = PackageParams()
+    recipes: dict[str, Recipe]
+
+    @field_validator("use", "run")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("each name can stand there once")
+        return names
+
+    def dataset(self, name: str) -> DatasetParams:
+        """Return the parameters of a dataset; raises PipelineError if there is none of that name."""
+        if name not in DATASETS:
+            raise PipelineError(f"there is no dataset {name!r}; there are {', '.join(DATASETS)}")
+        return getattr(self.datasets, name)
+
+    def recipe(self, version: str) -> Recipe:
+        """Return the recipe of a version as it runs at the present scale.
+
+        Raises:
+            PipelineError: if there is no such version, or it needs a dataset or a version that is not chosen.
+        """
+        recipe = self._known_recipe(version)
+        missing = [name for name in recipe.data if name not in self.use]
+        if missing:
+            raise PipelineError(
+                f"recipes.{version}.data names {', '.join(missing)}, which `use` leaves out; "
+                f"add it to `use`, or take {version} out of `run`"
+            )
+        for parent in recipe.start_from:
+            if parent == version or parent not in self.run:
+                raise PipelineError(
+                    f"recipes.{version}.start_from names {parent}, which `run` leaves out or trains only as itself; "
+                    f"add it to `run`, or set `recipes.{version}.start_from: []`"
+                )
+            mine, theirs = (r.at(self.scale).architecture for r in (recipe, self._known_recipe(parent)))
+            if mine != theirs:
+                raise PipelineError(f"recipes.{version}.start_from: the backbone of {parent} is {theirs}, not {mine}")
+        return recipe.at(self.scale)
+
+    def _known_recipe(self, version: str) -> Recipe:
+        if version not in self.recipes:
+            raise PipelineError(f"run: there is no recipe {version!r}; there are {', '.join(self.recipes)}")
+        return self.recipes[version]
+
+
+def load_params(file: Path = Path("params.yaml")) -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        PipelineError: naming the file, the key, what was expected and what was found.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return Params.model_validate(content)
+    except OSError as error:
+        raise PipelineError(f"{file} can not be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = sorted(error.errors(), key=lambda problem: _relevance(problem, content))
+        raise PipelineError(f"{file}: {_sentence(problems[0], content)}") from error
+
+
+def _relevance(problem: Any, content: Any) -> tuple[bool, int, bool, bool]:
+    """Order the complaints about one value: what matches none of several types is complained about once for each."""
+    return (
+        problem["type"] == "too_short",  # a list with a wrong item counts as too short as well
+        -len(_location(problem, content)),
+        problem["type"] in {"missing", "model_type", "dict_type"},
+        problem["type"] in {"literal_error", "string_type"} and not isinstance(problem["input"], str),
+    )
+
+
+def _location(problem: Any, content: Any) -> list[str]:
+    """Return the keys that lead to the value; pydantic's own location also names the types that it tried."""
+    location = []
+    for part in problem["loc"]:
+        inside = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
+        if inside:
+            location.append(str(part))
+            content = content[part]
+    return location
+
+
+def _sentence(problem: Any, content: Any) -> str:
+    location = _location(problem, content)
+    key = ".".join(location) or "the file"
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], sorted(_keys() - {location[-1]}), n=1)
+        return f"{key} is not a known key" + (f"; did you mean {close[0]}?" if close else "")
+    if problem["type"] == "missing":
+        return f"{'.'.join([*location, str(problem['loc'][-1])])} is missing"
+    expected = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list").replace("Tuple", "list")
+    found = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    return f"{key}: {expected[:1].lower()}{expected[1:]}{found}"
+
+
+def _keys(section: type[Section] = Section) -> set[str]:
+    own = {field.alias or name for name, field in section.model_fields.items()}
+    return own.union(*(_keys(child) for child in section.__subclasses__()))

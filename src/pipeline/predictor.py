@@ -1,0 +1,166 @@
+"""From the bytes of a picture to the expressions on it, with an exported model and nothing of the training code."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from pipeline.faces import Face, crop, load_detector
+from pipeline.labels import LABELS
+from pipeline.pointer import SAMPLE_SUFFIX
+from pipeline.transforms import Image, decode, resize
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 64
+TOP = 3
+SAMPLE_WARNING = "trained on drawn faces to try out the pipeline; not for real use"
+NO_FACE = "no face was found in the image; send a ready crop with ?detect=false"
+
+
+class Predictor:
+    """An exported model with the detection and the preprocessing that it was trained with; safe among threads."""
+
+    def __init__(self, model_file: Path, *, name: str, version: str, yunet: Path | None = None) -> None:
+        """Open a model that `pipeline.export` wrote.
+
+        Args:
+            model_file: the ONNX file.
+            name: what the registry calls the model.
+            version: its version there.
+            yunet: YuNet's ONNX file, needed where the model was trained with it.
+
+        Raises:
+            PipelineError: if the file is no such model, or its labels are not those of this code.
+        """
+        if yunet and not yunet.is_file():
+            raise PipelineError(f"there is no face detector {yunet}; unset it to use the one inside OpenCV")
+        self.name = name
+        self.version = version
+        self.facts = _read_facts(model_file)
+        self.image_size: int = self.facts["image_size"]
+        self._model_file = model_file
+        self._yunet = yunet
+        self._idle_detectors = [load_detector(yunet)]
+        trained_with, used = self.facts.get("detector"), self._idle_detectors[0].name
+        if trained_with not in (None, used):
+            log.warning("the model was trained on faces found by %s, and %s is used here", trained_with, used)
+
+    @property
+    def model(self) -> dict[str, str]:
+        """Name and version, as every answer carries them, with a warning where the model is not for real use."""
+        model = {"name": self.name, "version": self.version}
+        if self.name.endswith(SAMPLE_SUFFIX):
+            model["warning"] = SAMPLE_WARNING
+        return model
+
+    def faces(self, image: bytes, detect: bool = True) -> list[tuple[Face, Image]]:
+        """Find the faces of an encoded image and cut them out, the largest first.
+
+        Args:
+            image: the bytes of a JPEG, PNG, WebP or BMP file.
+            detect: whether to look for faces; otherwise the whole image is one.
+
+        Returns:
+            Each face with its pixels as the network wants them, uint8 RGB (size, size, 3).
+
+        Raises:
+            pipeline.transforms.ImageError: if the bytes are no usable image.
+        """
+        picture = decode(image)
+        if not detect:
+            height, width = picture.shape[:2]
+            return [(Face((0, 0, width, height), 1.0), resize(picture, self.image_size))]
+        found = self._find(picture)
+        return [(face, resize(crop(picture, face.box), self.image_size)) for face in found]
+
+    def probabilities(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Classify faces: uint8 RGB (n, size, size, 3) to float32 (n, 7), each row a distribution over `LABELS`."""
+        batches = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
+        parts = [self._session.run(None, {"faces": np.ascontiguousarray(batch)})[0] for batch in batches]
+        return np.concatenate(parts) if parts else np.empty((0, len(LABELS)), np.float32)
+
+    def answer(self, faces: Sequence[Face], probabilities: NDArray[np.float32]) -> dict[str, Any]:
+        """Build the answer for one image from its n faces and their probabilities (n, 7); it is ready for JSON."""
+        answer: dict[str, Any] = {
+            "faces": [_describe(face, row) for face, row in zip(faces, probabilities, strict=True)],
+            "model": self.model,
+        }
+        if not faces:
+            answer["note"] = NO_FACE
+        return answer
+
+    def predict(self, image: bytes, detect: bool = True) -> dict[str, Any]:
+        """Go the whole way from an encoded image to its answer; see `faces` for the arguments and what it raises."""
+        found = self.faces(image, detect)
+        rows = self.probabilities(self.stack(found))
+        return self.answer([face for face, _ in found], rows)
+
+    def stack(self, found: Sequence[tuple[Face, Image]]) -> NDArray[np.uint8]:
+        """Put the pixels of what `faces` found into one array (n, size, size, 3); n may be 0."""
+        pixels = [pixels for _, pixels in found]
+        return np.stack(pixels) if pixels else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        # Opened at the first use: a process that only finds faces need not hold the network.
+        return _open(self._model_file)
+
+    def _find(self, picture: Image) -> list[Face]:
+        # OpenCV's detectors keep the picture they work on in themselves, so no two threads may share one.
+        try:
+            detector = self._idle_detectors.pop()
+        except IndexError:
+            detector = load_detector(self._yunet)
+        try:
+            return detector(picture)
+        finally:
+            self._idle_detectors.append(detector)
+
+
+def _open(model_file: Path, *, optimize: bool = True) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    # Idle threads that spin would take the processor from decoding and detection.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds share no public base
+        raise PipelineError(f"{model_file} is no model that ONNX Runtime can open: {error}") from error
+
+
+def _read_facts(model_file: Path) -> dict[str, Any]:
+    session = _open(model_file, optimize=False)
+    try:
+        facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    except ValueError as error:
+        raise PipelineError(f"{model_file}: the metadata is not JSON; export it with `pipeline.export`") from error
+    if facts.get("labels") != list(LABELS):
+        raise PipelineError(f"{model_file} has the labels {facts.get('labels')}, and this code {list(LABELS)}")
+    size = facts.get("image_size")
+    shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
+    if shapes != {"faces": [size, size, 3], "probabilities": [len(LABELS)]}:
+        raise PipelineError(f"{model_file} has the inputs and outputs {shapes}; export it with `pipeline.export`")
+    return facts
+
+
+def _describe(face: Face, row: NDArray[np.float32]) -> dict[str, Any]:
+    ranked = sorted(zip(LABELS, row.tolist(), strict=True), key=lambda pair: -pair[1])
+    return {
+        "box": list(face.box),
+        "score": face.score,
+        "emotion": ranked[0][0],
+        "confidence": ranked[0][1],
+        "probabilities": dict(zip(LABELS, row.tolist(), strict=True)),
+        "top": [list(pair) for pair in ranked[:TOP]],
+    }

@@ -1,0 +1,213 @@
+"""What a recipe can say. A version is one YAML block under `recipes` in `params.yaml`, checked against these models."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SAMPLE_IMAGE_SIZE = 64
+SMALLEST = {"efficientnet": "efficientnet_b0", "convnext": "convnext_atto"}
+
+Dataset = Literal["fer2013", "rafdb", "affectnet", "wild"]
+Scale = Literal["sample", "full"]
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A frozen part of `params.yaml` that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LastLayers(Section):
+    """Train only the last layers of the backbone that have weights of their own."""
+
+    last_layers: Count
+
+
+class LastStages(Section):
+    """Train only the last stages of the backbone, as timm groups them."""
+
+    last_stages: Count
+
+
+class Optimizer(Section):
+    """The optimizer; `backbone_lr` gives the backbone a rate of its own."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: Positive = 1e-4
+    backbone_lr: Positive | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Phase(Section):
+    """A part of the learning-rate schedule that lasts `share` of the run. Periods are in epochs."""
+
+    share: Share = 1.0
+
+
+class OneCycle(Phase):
+    """One rise and one long fall of the rate (Smith and Topin 2018)."""
+
+    name: Literal["one_cycle"]
+    warm_up: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
+class Cosine(Phase):
+    """A cosine from the rate to `minimum_lr` within `period` epochs, and back (Loshchilov and Hutter 2017)."""
+
+    name: Literal["cosine"]
+    period: Positive | None = None
+    minimum_lr: Annotated[float, Field(ge=0)] = 0.0
+
+
+class WarmRestarts(Phase):
+    """Cosines that start anew, the first after `period` epochs, each `growth` times as long as the one before."""
+
+    name: Literal["warm_restarts"]
+    period: Positive = 10
+    growth: Count = 1
+    minimum_lr: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Plateau(Phase):
+    """Lowers the rate by `factor` when the validation loss has not fallen for `patience` epochs."""
+
+    name: Literal["plateau"]
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Count = 2
+
+
+SchedulePhase = Annotated[OneCycle | Cosine | WarmRestarts | Plateau, Field(discriminator="name")]
+
+
+class Loss(Section):
+    """Cross-entropy, with smoothed labels and with classes weighted by the inverse of their frequency if asked for."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "inverse_frequency"] = "none"
+
+
+class WeightAveraging(Section):
+    """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on."""
+
+    start: Annotated[float, Field(gt=0, lt=1)] = 0.75
+
+
+class AtSample(Section):
+    """How the recipe runs at `scale: sample`, from scratch on a CPU.
+
+    Its epochs and batch, the factor on its rates, and the share of the training faces that is augmented: a few hundred
+    faces teach a network little when each is bent out of shape every time.
+    """
+
+    epochs: Count = 12
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    lr_scale: Positive = 1.0
+    augment_share: Share = 1.0
+
+
+class Recipe(Section):
+    """One version: what differs from these defaults is in `params.yaml`.
+
+    `head` lists the layers between the backbone's pooled features and the final linear layer with seven outputs:
+    `relu`, `batch_norm`, `{linear: width}`, `{dropout: p}`. `trainable` is about the backbone; the head always learns.
+    `augment` lists albumentations transforms by name with their arguments. `start_from` lists versions of which the
+    one with the better validation macro-F1 gives the first weights.
+    """
+
+    data: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    backbone: str
+    pretrained: bool = True
+    image_size: Annotated[int, Field(ge=32)] = 224
+    trainable: Literal["all", "none"] | LastLayers | LastStages = "all"
+    head: tuple[str | dict[str, float], ...] = ()
+    start_from: tuple[str, ...] = ()
+    optimizer: Optimizer = Optimizer()
+    schedule: tuple[SchedulePhase, ...] = ()
+    loss: Loss = Loss()
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    accumulate: Count = 1
+    epochs: Count = 20
+    patience: Count | None = None
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    augment: tuple[dict[str, dict[str, Any]], ...] = ()
+    augment_share: Share = 1.0
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    swa: WeightAveraging | None = None
+    tta: Literal["none", "flip", "five_crop", "ten_crop"] = "none"
+    compile: bool = False
+    at_sample: AtSample = AtSample()
+
+    @field_validator("head")
+    @classmethod
+    def _known_layers(cls, layers: tuple[str | dict[str, float], ...]) -> tuple[str | dict[str, float], ...]:
+        for layer in layers:
+            match layer:
+                case "relu" | "batch_norm":
+                    known = True
+                case {"linear": float(width)}:
+                    known = len(layer) == 1 and width >= 1 and width == int(width)
+                case {"dropout": float(share)}:
+                    known = len(layer) == 1 and 0 <= share < 1
+                case _:
+                    known = False
+            if not known:
+                raise ValueError(f"{layer!r} is no layer; use relu, batch_norm, {{linear: width}}, {{dropout: p}}")
+        return layers
+
+    @model_validator(mode="after")
+    def _schedule_adds_up(self) -> Self:
+        if any(phase.name == "plateau" for phase in self.schedule) and len(self.schedule) > 1:
+            raise ValueError("schedule: plateau follows the validation loss and can not be one phase of several")
+        if self.schedule and abs(sum(phase.share for phase in self.schedule) - 1) > 1e-6:
+            raise ValueError("schedule: the shares of the phases must add up to 1")
+        return self
+
+    @property
+    def architecture(self) -> str:
+        """The backbone's name without the tag of its pretrained weights."""
+        return self.backbone.split(".")[0]
+
+    def at(self, scale: Scale) -> "Recipe":
+        """Return the recipe as it runs at a scale.
+
+        At `sample` it keeps its head, loss, schedule, sampler, mixup, SWA and TTA and shrinks what costs time: the
+        family's smallest backbone at 64 pixels from scratch (so nothing is frozen), what `at_sample` says, periods of
+        the schedule in proportion to the epochs, and no early stop, which would come before anything is learnt.
+        """
+        if scale == "full":
+            return self
+        epochs, lr_scale = self.at_sample.epochs, self.at_sample.lr_scale
+        optimizer = self.optimizer
+        return self.model_copy(
+            update={
+                "backbone": smallest_backbone(self.backbone),
+                "pretrained": False,
+                "image_size": SAMPLE_IMAGE_SIZE,
+                "trainable": "all",
+                "compile": False,
+                "patience": None,
+                "augment_share": self.at_sample.augment_share,
+                "epochs": epochs,
+                "batch_size": min(self.batch_size, self.at_sample.batch_size),
+                "optimizer": optimizer.model_copy(
+                    update={
+                        "lr": optimizer.lr * lr_scale,
+                        "backbone_lr": optimizer.backbone_lr and optimizer.backbone_lr * lr_scale,
+                    }
+                ),
+                "schedule": tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule),
+            }
+        )
+
+
+def smallest_backbone(name: str) -> str:
+    """Return the smallest backbone of the family that a timm name belongs to, or the name where none is known."""
+    return next((small for family, small in SMALLEST.items() if family in name), name)
+
+
+def _shorten(phase: Phase, ratio: float) -> Phase:
+    period = getattr(phase, "period", None)
+    return phase.model_copy(update={"period": max(1.0, period * ratio)}) if period else phase

@@ -1,0 +1,66 @@
+"""The model registry: which name a version goes under, its champion, and how a new one takes its place."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from pipeline.pointer import SAMPLE_SUFFIX
+
+MODEL = "expression-classifier"
+CHAMPION, PREVIOUS = "champion", "previous"
+MODEL_FILE = "model.onnx"
+
+
+def registered_name(*, drawn: bool) -> str:
+    """Return the name a version is registered under; one that learned from any drawn face has a name of its own."""
+    return MODEL + SAMPLE_SUFFIX if drawn else MODEL
+
+
+def find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    """Return the registered version that bears the alias `champion`, if any."""
+    return _by_alias(client, name, CHAMPION)
+
+
+def register(client: MlflowClient, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> ModelVersion:
+    """Register what lies in a folder as the next version of a model, made by a run."""
+    experiment = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment, name=tags["recipe"], source_run_id=run_id, tags=dict(tags))
+    client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    return client.create_model_version(
+        name, f"models:/{model.model_id}", run_id, tags=dict(tags), model_id=model.model_id
+    )
+
+
+def make_champion(client: MlflowClient, name: str, version: str) -> None:
+    """Move the alias `champion` to a version; the former one keeps the alias `previous`."""
+    former = find_champion(client, name)
+    if former and former.version != version:
+        client.set_registered_model_alias(name, PREVIOUS, former.version)
+    client.set_registered_model_alias(name, CHAMPION, version)
+
+
+def fetch(version: ModelVersion, folder: Path) -> Path:
+    """Return the folder with the files of a registered version, downloaded into place if they are not there yet."""
+    if not (folder / MODEL_FILE).exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+            Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=partial)).replace(folder)
+    return folder
+
+
+def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # no model, or no such alias
+            return None
+        raise

@@ -1,0 +1,32 @@
+"""RAF-DB, basic emotions (Li, Deng and Du 2017): 100x100 aligned colour faces in numbered folders.
+
+`DATASET/{train,test}/{1..7}/*_aligned.jpg`. The label tables at the root say the same as the folders and are not read.
+"""
+
+import re
+from collections.abc import Iterator
+
+from pipeline.archive import Archive
+from pipeline.sources.picture import Picture, Place, Source, located
+
+CODES = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "angry", "7": "neutral"}
+FILE = re.compile(r"(?:^|/)(?P<split>train|test)/(?P<code>[^/]+)/[^/]+$")
+
+
+def _locate(path: str) -> Place | None:
+    match = FILE.search(path)
+    return Place(match["code"], "train" if match["split"] == "train" else "test") if match else None
+
+
+def _read(archive: Archive) -> Iterator[Picture]:
+    return located(archive, _locate)
+
+
+SOURCE = Source(
+    name="rafdb",
+    handle="shuvoalok/raf-db-dataset",
+    layout="DATASET/{train,test}/{1..7}/<name>_aligned.jpg",
+    cropped=True,
+    label_maps={"codes": CODES},
+    read=_read,
+)

@@ -1,0 +1,105 @@
+"""Stage 1: bring a dataset, untouched, into its raw folder: one file, and a manifest that is written last."""
+
+import logging
+import shutil
+import zipfile
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import kagglehub
+from tqdm import tqdm
+
+from pipeline import sample
+from pipeline.archive import MANIFEST, open_archive
+from pipeline.command import run
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_of, write_json
+from pipeline.params import SampleParams, load_params
+from pipeline.sources import SOURCES
+from pipeline.sources.fingerprint import fingerprint
+
+logger = logging.getLogger(__name__)
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
+
+
+def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> dict[str, Any]:
+    """Bring a dataset into `folder`.
+
+    Args:
+        dataset: its name.
+        source: `sample` (drawn), `kaggle` (on the user's credentials), or the path of a folder, zip, tar or CSV file.
+        folder: where to; takes the place of what was there, in one step at the end.
+        drawn: how many faces the sample has, and their seed.
+
+    Returns:
+        the manifest: dataset, `drawn` (whether the faces are the sample's), and the file's name, bytes and SHA-256.
+
+    Raises:
+        PipelineError: if the source is not there, is no archive, or Kaggle does not give it.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        file = _fetch(dataset, source, partial, drawn)
+        entry = {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        logger.info("%s: %s, %.1f MB", dataset, file.name, file.stat().st_size / 1e6)
+        manifest = {"dataset": dataset, "drawn": source == "sample", "file": entry}
+        write_json(partial / MANIFEST, manifest)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path:
+    archive = folder / f"{dataset}.zip"
+    if source == "sample":
+        return _pack(archive, sample.draw(dataset, drawn.faces_per_class, drawn.seed), f"draw {dataset}")
+    path = Path(_kaggle(dataset)) if source == "kaggle" else Path(source)
+    try:
+        with closing(open_archive(path)) as opened:
+            if path.is_dir():
+                return _pack(archive, ((name, opened.read(name)) for name in opened.paths()), f"pack {dataset}")
+        return Path(shutil.copyfile(path, folder / path.name))
+    except PipelineError as error:
+        raise PipelineError(
+            f"datasets.{dataset}.from: {error}; give a folder, zip, tar or CSV file with {SOURCES[dataset].layout}"
+        ) from error
+    except OSError as error:
+        raise PipelineError(f"datasets.{dataset}.from: {path} can not be copied: {error.strerror}") from error
+
+
+def _kaggle(dataset: str) -> str:
+    handle = SOURCES[dataset].handle
+    try:
+        return kagglehub.dataset_download(handle)
+    except (OSError, ValueError, kagglehub.exceptions.KaggleApiHTTPError) as error:
+        raise PipelineError(
+            f"datasets.{dataset}.from: kaggle does not give {handle} ({' '.join(str(error).split())[:200]}); check the "
+            f"network, put an API token into ~/.kaggle/kaggle.json and accept the licence on the dataset's page"
+        ) from error
+
+
+def _pack(archive: Path, members: Iterable[tuple[str, bytes]], title: str) -> Path:
+    # One stored zip instead of thousands of files: DVC hashes and links it at once, and it reads as fast as a folder.
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+        for name, data in tqdm(members, desc=title, unit=" files", mininterval=1, disable=None):
+            target.writestr(zipfile.ZipInfo(name, EPOCH), data)
+    return archive
+
+
+def main(dataset: str, folder: Path) -> None:
+    """Bring DATASET, from where `params.yaml` says, into FOLDER."""
+    params = load_params()
+    source = params.dataset(dataset).source
+    download(dataset, source, folder, params.sample)
+    write_json(folder.with_name(f"{dataset}.source.json"), fingerprint(source))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,135 @@
+"""Stage 6: score one version on every dataset in use; leave metrics, predictions and pictures, here and in MLflow."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from pipeline import tracking
+from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.command import run
+from pipeline.data import Faces, count_workers
+from pipeline.files import write_json, written_whole
+from pipeline.metrics import confusion, score, score_classes
+from pipeline.params import EvaluateParams, load_params
+from pipeline.pictures import draw_confusion
+from pipeline.predictions import final_probabilities, judged, stack
+from pipeline.tables import read_split
+from pipeline.views import average
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+
+
+def predict(checkpoint: Checkpoint, table: pd.DataFrame, workers: int | str) -> pd.DataFrame:
+    """Predict the faces of a table, with and without test-time augmentation.
+
+    Args:
+        checkpoint: the version.
+        table: `face_id, image, label_id, dataset, leaked`.
+        workers: processes that prepare faces.
+
+    Returns:
+        the table without its images, with `probabilities` and, where the recipe has it, `tta` (lists of seven).
+    """
+    faces = Faces(table, checkpoint.recipe.image_size)
+    loader = DataLoader(faces, BATCH, num_workers=count_workers(workers, len(faces)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network, kind = checkpoint.network().to(device), checkpoint.recipe.tta
+    plain, averaged = [], []
+    with torch.inference_mode():
+        title = f"{checkpoint.facts['version']}: predict"
+        for batch, _ in tqdm(loader, desc=title, unit=f" x {BATCH} faces", mininterval=1):
+            normalized = network.normalize(batch.to(device))
+            plain.append(average(network, normalized, "none").cpu().numpy())
+            averaged.append(average(network, normalized, kind).cpu().numpy() if kind != "none" else plain[-1])
+    result = table.drop(columns="image").assign(probabilities=list(np.concatenate(plain)))
+    return result.assign(tta=list(np.concatenate(averaged)) if kind != "none" else None)
+
+
+def evaluate(predictions: pd.DataFrame, own: tuple[str, ...], params: EvaluateParams) -> dict[str, Any]:
+    """Turn predictions into the metrics of a version.
+
+    Args:
+        predictions: of the validation and test faces of all datasets in use, with `split`.
+        own: the datasets of the recipe.
+        params: resamples, bins and seed.
+
+    Returns:
+        `own` and `overall` scores, and by dataset those on all its faces (`whole`) and on those that stand in no
+        training set (`leak_free`); on its test split, or on validation where it has no test faces. `classes` are
+        those of `own`.
+    """
+    faces = judged(predictions)
+    datasets = {
+        str(name): {
+            "split": rows.split.iloc[0],
+            "whole": _score(rows, params),
+            "leak_free": _score(rows[~rows.leaked], params),
+        }
+        for name, rows in faces.groupby("dataset")
+    }
+    mine = faces[faces.dataset.isin(own)]
+    return {
+        "own": _score(mine, params),
+        "overall": _score(faces, params),
+        "datasets": datasets,
+        "classes": score_classes(mine.label_id.to_numpy(), final_probabilities(mine)),
+    }
+
+
+def _score(predictions: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
+    averaged = stack(predictions.tta) if predictions.tta.notna().any() else None
+    return score(predictions.label_id.to_numpy(), stack(predictions.probabilities), params, averaged)
+
+
+def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, table: Path, picture: Path) -> None:
+    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE."""
+    params = load_params()
+    checkpoint = load_checkpoint(model)
+    rows = pd.concat(
+        [
+            read_split(faces, splits, name, split).assign(split=split)
+            for name in params.use
+            for split in ("validation", "test")
+        ],
+        ignore_index=True,
+    )
+    predictions = predict(checkpoint, rows, params.train.workers)
+    result = {"version": version, "scale": checkpoint.facts["scale"]}
+    result |= evaluate(predictions, checkpoint.recipe.data, params.evaluate)
+    with written_whole(table) as file:
+        predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
+    mine = judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)])
+    counts = confusion(mine.label_id.to_numpy(), final_probabilities(mine).argmax(1))
+    draw_confusion(counts, f"{version} on {', '.join(checkpoint.recipe.data)}", picture)
+    write_json(metrics, result)
+    _log(version, checkpoint, result, {"": metrics, "plots": picture})
+    logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d", version, result["own"]["macro_f1"],
+                result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"])  # fmt: skip
+
+
+def _log(version: str, checkpoint: Checkpoint, result: dict[str, Any], files: dict[str, Path]) -> None:
+    client = tracking.connect()
+    run_id = tracking.run_of(client, version, checkpoint.facts, checkpoint.sha256())
+    scores = {"own": result["own"], "overall": result["overall"]}
+    scores |= {f"{name}/{part['split']}": part["whole"] for name, part in result["datasets"].items()}
+    scores |= {f"{name}/{part['split']}/leak_free": part["leak_free"] for name, part in result["datasets"].items()}
+    flat = {
+        f"{prefix}/{key}": part[key]
+        for prefix, part in scores.items()
+        for key in ("accuracy", "macro_f1", "weighted_f1", "ece")
+        if part[key] is not None
+    }
+    flat |= {f"own/f1/{label}": part["f1"] for label, part in result["classes"].items()}
+    tracking.log_result(client, run_id, flat, {}, files)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""Tells a version what it is made from: the hashes of its datasets, and of the versions it may start from.
+
+These are tiny stages before `train`, so that a version trains again when its own data or parents change, not others'.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from pipeline.command import run
+from pipeline.errors import PipelineError
+from pipeline.files import read_json, sha256_of, write_json
+from pipeline.params import load_params
+
+
+def inputs(datasets: tuple[str, ...], faces: Path, splits: Path) -> dict[str, str]:
+    """Return, for each dataset, the SHA-256 of its table of faces and of its rows among the splits."""
+    table = pd.read_parquet(splits)
+    hashes = {}
+    for name in datasets:
+        file = faces / f"{name}.parquet"
+        if not file.exists():
+            raise PipelineError(f"{file} is missing; run `dvc repro harmonize@{name}`")
+        rows = pd.util.hash_pandas_object(table[table.dataset == name], index=False).to_numpy()
+        hashes[name] = hashlib.sha256(sha256_of(file).encode() + rows.tobytes()).hexdigest()
+    return hashes
+
+
+def main(
+    version: str,
+    file: Path,
+    faces: Annotated[Path | None, typer.Option(help="folder with the tables of faces")] = None,
+    splits: Annotated[Path | None, typer.Option(help="table of the splits")] = None,
+    parent: Annotated[Path | None, typer.Option(help="folder of a version that this one may start from")] = None,
+) -> None:
+    """Write to FILE what VERSION is made from: its datasets' hashes, or a PARENT's with its validation macro-F1."""
+    if parent:
+        facts = read_json(parent / "model.json")
+        weights = sha256_of(parent / "weights.safetensors")
+        write_json(file, {"weights_sha256": weights, "validation_macro_f1": facts["validation"]["macro_f1"]})
+    elif faces and splits:
+        write_json(file, inputs(load_params().recipe(version).data, faces, splits))
+    else:
+        raise PipelineError("give --faces and --splits, or --parent")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,56 @@
+"""Stage 8: prove that the champion's exported model answers like its checkpoint, and build the Bento that serves it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.bento import build_bento
+from pipeline.checkpoint import load_checkpoint
+from pipeline.command import run
+from pipeline.files import write_json
+from pipeline.params import PackageParams, load_params
+from pipeline.parity import prove_parity
+from pipeline.pointer import find_model, read_pointer
+from pipeline.predictor import Predictor
+from pipeline.tables import read_split
+
+logger = logging.getLogger(__name__)
+
+
+def package(root: Path, pointer_file: Path, images: list[bytes], params: PackageParams) -> dict[str, Any]:
+    """Package the champion.
+
+    Args:
+        root: the repository, with `service.py` and `bentofile.yaml`.
+        pointer_file: the champion's pointer.
+        images: encoded faces to compare on.
+        params: how many of them, and how much a probability may differ.
+
+    Returns:
+        the Bento's tag, the champion's name and version, and the outcome of the comparison.
+
+    Raises:
+        PipelineError: if the exported model does not answer like the checkpoint, or BentoML fails.
+    """
+    pointer = read_pointer(pointer_file)
+    model = find_model(pointer_file, pointer)
+    predictor = Predictor(model, name=pointer.name, version=pointer.version)
+    parity = prove_parity(load_checkpoint(model.parent), predictor, images[: params.faces], params.tolerance)
+    kind = "sample-" if pointer.is_sample else ""
+    tag = build_bento(root, pointer_file, f"{kind}{pointer.version}-{pointer.sha256[:8]}")
+    logger.info("%s: %d faces, largest difference of a probability %.1e", tag, *parity.values())
+    return {"bento": tag, "model": pointer.name, "version": pointer.version, "parity": parity}
+
+
+def main(pointer: Path, faces: Path, splits: Path, result: Path) -> None:
+    """Package the champion that POINTER names; compare on FACES by SPLITS; write the RESULT."""
+    params = load_params()
+    tables = [read_split(faces, splits, name, split) for name in params.use for split in ("test", "validation")]
+    images = pd.concat(tables, ignore_index=True).image.tolist()
+    write_json(result, package(Path(), pointer, images, params.package))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,169 @@
+"""Stage 7: rank the versions, hold the best against the champion, and register it if it passes the gate."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from pipeline import registry, tracking
+from pipeline.checkpoint import FACTS, WEIGHTS, Checkpoint, load_checkpoint
+from pipeline.command import run
+from pipeline.export import export_onnx
+from pipeline.faces import detector_name
+from pipeline.files import sha256_of, write_json
+from pipeline.gate import Verdict, judge, rank
+from pipeline.params import Params, load_params
+from pipeline.parity import prove_parity
+from pipeline.pointer import Pointer, read_pointer, write_pointer
+from pipeline.predictions import judged_split, read_predictions
+from pipeline.predictor import Predictor
+from pipeline.tables import read_split
+
+logger = logging.getLogger(__name__)
+
+
+class Gatekeeper:
+    """Decides about the candidates of one registered model, and carries the decision out."""
+
+    def __init__(self, client: MlflowClient, name: str, models: Path, faces: pd.DataFrame, params: Params) -> None:
+        """Take the registry, the model's name in it, the folder of trained versions, and the frozen test faces."""
+        self.client, self.name, self.models, self.faces, self.params = client, name, models, faces, params
+        self.champion = registry.find_champion(client, name)
+
+    def decide(self, predictions: dict[str, pd.DataFrame]) -> dict[str, Any]:
+        """Rank the candidates, judge the best, promote it if it passes; return the decision with its numbers."""
+        ranking = rank(predictions)
+        best = ranking[0]["version"]
+        checkpoint = load_checkpoint(self.models / best)
+        if self.champion and self.champion.tags["weights_sha256"] == checkpoint.sha256():
+            verdict = Verdict(False, f"{best} is the champion already", *[self._test_macro_f1(predictions[best])] * 2)
+        else:
+            verdict = judge(self._test(predictions[best]), self._champion_predicts(), self.params.promote)
+        if verdict.promoted or self.champion is None:
+            self.champion = self._promote(checkpoint, verdict)
+        logger.info(
+            "%s: %s %s: %s", self.name, best, "promoted" if verdict.promoted else "not promoted", verdict.reason
+        )
+        return {
+            "model": self.name,
+            "candidate": best,
+            "promoted": verdict.promoted,
+            "reason": verdict.reason,
+            "candidate_macro_f1": verdict.candidate_macro_f1,
+            "former_champion_macro_f1": verdict.champion_macro_f1,
+            "ranking": ranking,
+            "champion": {
+                "version": str(self.champion.version),
+                "recipe": self.champion.tags["recipe"],
+                "macro_f1": verdict.candidate_macro_f1 if verdict.promoted else verdict.champion_macro_f1,
+            },
+        }
+
+    def pointer(self) -> Pointer:
+        """Return the pointer to the champion's exported model, fetched from the registry if it is not here."""
+        assert self.champion is not None  # a decision leaves a champion behind
+        file = registry.fetch(self.champion, self._folder(self.champion)) / registry.MODEL_FILE
+        return Pointer(self.name, str(self.champion.version), file.relative_to(self.models).as_posix(), sha256_of(file))
+
+    def _folder(self, version: ModelVersion) -> Path:
+        return self.models / "registry" / self.name / str(version.version)
+
+    def _test(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        return predictions.set_index("face_id").loc[self.faces.face_id]
+
+    def _test_macro_f1(self, predictions: pd.DataFrame) -> float:
+        return judge(self._test(predictions), None, self.params.promote).candidate_macro_f1
+
+    def _champion_predicts(self) -> pd.Series | None:
+        if self.champion is None:
+            return None
+        folder = registry.fetch(self.champion, self._folder(self.champion))
+        predictor = self._predictor(folder / registry.MODEL_FILE, str(self.champion.version))
+        rows = [predictor.probabilities(predictor.stack(predictor.faces(i, detect=False))) for i in self.faces.image]
+        return pd.Series([int(row[0].argmax()) for row in rows])
+
+    def _promote(self, checkpoint: Checkpoint, verdict: Verdict) -> ModelVersion:
+        with tempfile.TemporaryDirectory(dir=self.models) as partial:
+            folder = Path(partial) / "model"
+            folder.mkdir()
+            for name in (WEIGHTS, FACTS):
+                shutil.copy(checkpoint.folder / name, folder)
+            facts = {"version": checkpoint.facts["version"], "weights_sha256": checkpoint.sha256()}
+            file = folder / registry.MODEL_FILE
+            export_onnx(checkpoint.network(), file, image_size=checkpoint.recipe.image_size, facts={
+                **facts,
+                **checkpoint.facts["preprocessing"],
+                "labels": checkpoint.facts["labels"],
+                "data": list(checkpoint.recipe.data),
+                "detector": detector_name(self.params.faces.yunet),
+            })  # fmt: skip
+            some = self.faces.image.iloc[: self.params.package.faces].tolist()
+            prove_parity(checkpoint, self._predictor(file, "candidate"), some, self.params.package.tolerance)
+            version = self._register(checkpoint, folder, verdict)
+            target = self._folder(version)
+            shutil.rmtree(target, ignore_errors=True)  # of a registry that was lost
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.replace(target)
+        registry.make_champion(self.client, self.name, version.version)
+        return version
+
+    def _register(self, checkpoint: Checkpoint, folder: Path, verdict: Verdict) -> ModelVersion:
+        recipe, weights = checkpoint.facts["version"], checkpoint.sha256()
+        run_id = tracking.run_of(self.client, recipe, checkpoint.facts, weights)
+        made = self.client.get_run(run_id).data.tags
+        tags = {
+            "recipe": recipe,
+            "scale": checkpoint.facts["scale"],
+            "weights_sha256": weights,
+            "test_macro_f1": f"{verdict.candidate_macro_f1:.6f}",
+            **{name: made.get(name, "unknown") for name in ("git_commit", "data_hash")},
+        }
+        return registry.register(self.client, self.name, run_id, folder, tags)
+
+    def _predictor(self, file: Path, version: str) -> Predictor:
+        return Predictor(file, name=self.name, version=version, yunet=self.params.faces.yunet)
+
+
+def move_pointer(file: Path, champions: dict[str, Pointer]) -> Pointer:
+    """Point a service to the champion; one that learned from drawn faces never takes a real one's place."""
+    chosen = champions.get(registry.MODEL) or next(iter(champions.values()))
+    present = read_pointer(file) if file.exists() else None
+    if present and not present.is_sample and chosen.is_sample and (file.parent / present.location).exists():
+        return present
+    if present != chosen:
+        write_pointer(file, chosen)
+    return chosen
+
+
+def main(models: Path, predictions: Path, faces: Path, splits: Path, decision: Path) -> None:
+    """Decide which of the versions in MODELS is champion, by their PREDICTIONS for FACES and SPLITS.
+
+    Writes the DECISION, and moves the pointer `champion.json` in MODELS.
+    """
+    params = load_params()
+    tables = {version: read_predictions(predictions / f"{version}.parquet") for version in params.run}
+    first = next(iter(tables.values()))
+    test = pd.concat(
+        [read_split(faces, splits, name, split) for name, split in judged_split(first).items()], ignore_index=True
+    )
+    candidates: dict[str, dict[str, pd.DataFrame]] = {}
+    for version, table in tables.items():
+        name = registry.registered_name(drawn=load_checkpoint(models / version).facts["drawn"])
+        candidates.setdefault(name, {})[version] = table
+    client = tracking.connect()
+    decisions, champions = [], {}
+    for name, some in candidates.items():
+        gatekeeper = Gatekeeper(client, name, models, test, params)
+        decisions.append(gatekeeper.decide(some))
+        champions[name] = gatekeeper.pointer()
+    pointer = move_pointer(models / "champion.json", champions)
+    write_json(decision, {"serves": f"{pointer.name} version {pointer.version}", "decisions": decisions})
+
+
+if __name__ == "__main__":
+    run(main)

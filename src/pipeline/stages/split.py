@@ -1,0 +1,141 @@
+"""Stage 3: put every face into one split, over all datasets at once, so that no picture is learned and tested on."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.command import run
+from pipeline.files import write_json, written_whole
+from pipeline.params import SplitParams, load_params
+from pipeline.tables import read_faces
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")  # a copy goes where the later of two splits has its face
+MAJORITY = 3
+COLUMNS = ("face_id", "dataset", "label", "native_split", "person", "pixel_sha256")
+
+
+def split(faces: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    """Assign every face to a split.
+
+    Official splits are kept. A dataset without an official validation split gets one cut off its training faces; one
+    without any split is cut three ways; both grouped by person (or duplicate group) and stratified by label. Then no
+    group of identical pictures stands in two splits: test wins over validation, validation over train. An evaluation
+    face stays and is marked as leaked, its training copies go; so do training copies that disagree about the label,
+    unless one label has a majority of at least three.
+
+    Args:
+        faces: columns `face_id, dataset, label, native_split, person, pixel_sha256`.
+        params: the shares to cut off, and the seed of the choice.
+
+    Returns:
+        one row a face, in the order given: `face_id, dataset, label, split` (train, validation, test or none),
+        `group, leaked, reason`.
+    """
+    table = faces[["face_id", "dataset", "label", "native_split"]].copy()
+    table["group"] = faces.pixel_sha256.str[:16]
+    table["split"], table["reason"] = "none", ""
+    for _, one in faces.groupby("dataset", sort=True):
+        for assigned, reason, index in _official_or_held_out(one, params):
+            table.loc[index, ["split", "reason"]] = assigned, reason
+    return _without_conflicts(_without_leaks(table)).drop(columns="native_split")
+
+
+def summarize(table: pd.DataFrame) -> dict[str, Any]:
+    """Count a split table: faces by dataset and split, leaked faces, training faces that went and why."""
+    counts = table.groupby(["dataset", "split"]).size()
+    labels = table.groupby("group").label.nunique()
+    conflicting = table[table.group.isin(labels[labels > 1].index)]
+    return {
+        "faces": {
+            dataset: {name: int(counts.get((dataset, name), 0)) for name in (*SPLITS, "none")}
+            for dataset in sorted(table.dataset.unique())
+        },
+        "distinct": int(table.group.nunique()),
+        "leaked": {name: int(((table.split == name) & table.leaked).sum()) for name in SPLITS[1:]},
+        "removed": table[table.split == "none"].reason.value_counts().sort_index().to_dict(),
+        "conflicting": {"groups": int(conflicting.group.nunique()), "faces": len(conflicting)},
+    }
+
+
+def _official_or_held_out(faces: pd.DataFrame, params: SplitParams) -> list[tuple[str, str, pd.Index]]:
+    """Return (split, reason, rows) for the faces of one dataset, before anything is compared between splits."""
+    official = set(faces.native_split) - {"none"}
+    parts = [(name, "official split", faces.index[faces.native_split == name]) for name in SPLITS]
+    if not official:
+        test, rest = _held_out(faces, params.test, params.seed)
+        validation, train = _held_out(faces.loc[rest], params.validation / (1 - params.test), params.seed)
+        return [("train", "held-out split", train), ("validation", "held-out split", validation),
+                ("test", "held-out split", test)]  # fmt: skip
+    if "validation" not in official:
+        validation, train = _held_out(faces[faces.native_split == "train"], params.validation, params.seed)
+        parts[:2] = [("train", "official split", train), ("validation", "held-out split", validation)]
+    return parts
+
+
+def _held_out(faces: pd.DataFrame, share: float, seed: int) -> tuple[pd.Index, pd.Index]:
+    """Return the rows of a share of the faces and of the others; whole persons and groups, each label in proportion."""
+    unit = faces.person.where(faces.person.notna(), faces.pixel_sha256)
+    units = pd.DataFrame({"unit": unit, "stratum": faces.label.where(faces.person.isna(), "person")})
+    units = units.sort_values(["unit", "stratum"]).drop_duplicates("unit")
+    # The order is each unit's own hash: a new face moves hardly any other across the line.
+    units["order"] = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in units.unit]
+    rank = units.sort_values("order").groupby("stratum").cumcount()
+    quota = (units.groupby("stratum").unit.transform("size") * share).round()
+    chosen = unit.isin(units.unit[rank.reindex(units.index) < quota])
+    return faces.index[chosen], faces.index[~chosen]
+
+
+def _without_leaks(table: pd.DataFrame) -> pd.DataFrame:
+    order = table.split.map({name: position for position, name in enumerate(SPLITS)})
+    last = order.groupby(table.group).transform("max")
+    first = order.groupby(table.group).transform("min")
+    elsewhere = _native_training_elsewhere(table)
+    table["leaked"] = (order == last) & (order > 0) & ((first == 0) | elsewhere)
+    copies = order < last
+    table.loc[copies, "reason"] = "copy of a " + last[copies].map(dict(enumerate(SPLITS))) + " face"
+    table.loc[copies, "split"] = "none"
+    return table
+
+
+def _native_training_elsewhere(table: pd.DataFrame) -> pd.Series:
+    """Return whether a copy of the face stands in another dataset's own training set, wherever that copy went."""
+    native = table[table.native_split == "train"].groupby("group").dataset.agg(set)
+    datasets = table.group.map(native)
+    return pd.Series(
+        [bool(isinstance(found, set) and found - {own}) for found, own in zip(datasets, table.dataset, strict=True)],
+        index=table.index,
+    )
+
+
+def _without_conflicts(table: pd.DataFrame) -> pd.DataFrame:
+    train = table[table.split == "train"]
+    votes = train.groupby(["group", "label"]).size().unstack(fill_value=0)
+    votes = votes[(votes > 0).sum(axis=1) > 1]
+    top = votes.max(axis=1)
+    majority = votes.idxmax(axis=1).where((top >= MAJORITY) & (top > votes.sum(axis=1) / 2), "")
+    dropped = train.index[train.group.isin(votes.index) & (train.label != train.group.map(majority))]
+    table.loc[dropped, ["split", "reason"]] = "none", "conflicting labels"
+    return table
+
+
+def main(faces: Path, table: Path, metrics: Path) -> None:
+    """Split the faces of all datasets in use, found in the folder FACES, into TABLE; write counts to METRICS."""
+    params = load_params()
+    result = split(
+        pd.concat([read_faces(faces, name, COLUMNS) for name in params.use], ignore_index=True), params.split
+    )
+    with written_whole(table) as file:
+        result.to_parquet(file, index=False)
+    summary = summarize(result)
+    write_json(metrics, summary)
+    for dataset, counts in summary["faces"].items():
+        logger.info("%s: %s", dataset, ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+if __name__ == "__main__":
+    run(main)

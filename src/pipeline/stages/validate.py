@@ -1,0 +1,82 @@
+"""Stage 4: hold faces and splits against what they must be; a hard failure stops the pipeline with the rows named."""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.command import run
+from pipeline.errors import PipelineError
+from pipeline.expectations import check, class_expectations, face_expectations
+from pipeline.files import write_json, written_whole
+from pipeline.labels import LABELS
+from pipeline.params import ValidateParams, load_params
+from pipeline.report import data_page
+from pipeline.tables import read_faces
+from pipeline.transforms import is_image
+
+logger = logging.getLogger(__name__)
+
+
+def validate(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams) -> list[dict[str, Any]]:
+    """Check the faces of all datasets together with their splits.
+
+    Args:
+        faces: the tables of `harmonize`, one below the other.
+        splits: the table of `split`.
+        params: sizes and counts to be met.
+
+    Returns:
+        one dict an expectation, as `pipeline.expectations.check` describes it.
+    """
+    table = faces.merge(splits[["face_id", "split", "group"]], on="face_id", how="left")
+    used = table[table.split != "none"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        readable = list(pool.map(is_image, table.image))
+    table = table.assign(
+        native=table.dataset + ": " + table.native_label,
+        image_readable=readable,
+        splits_of_group=table.group.map(used.groupby("group").split.nunique()).fillna(0),
+    )
+    classes = (
+        table[table.split == "train"]
+        .groupby(["dataset", "label"])
+        .size()
+        .reindex(pd.MultiIndex.from_product([sorted(table.dataset.unique()), LABELS]), fill_value=0)
+        .rename_axis(["dataset", "label"])
+        .reset_index(name="train_faces")
+    )
+    classes["class"] = classes.dataset + ": " + classes.label
+    checkable = table.drop(columns=["image", "box"])
+    return [
+        *check(checkable, face_expectations(params), "face_id"),
+        *check(classes, class_expectations(params), "class"),
+    ]
+
+
+def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) -> None:
+    """Check the tables in FACES against SPLITS; write RESULT and, with the counts in HARMONIZED, a PAGE to look at."""
+    params = load_params()
+    columns = ("face_id", "image", "label", "label_id", "dataset", "native_split", "native_label", "pixel_sha256",
+               "width", "height", "box")  # fmt: skip
+    table = pd.concat([read_faces(faces, name, columns) for name in params.use], ignore_index=True)
+    split_table = pd.read_parquet(splits)
+    checks = validate(table, split_table, params.validate_)
+    failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
+    warnings = [entry for entry in checks if not entry["met"] and entry["severity"] != "critical"]
+    with written_whole(page) as file:
+        file.write_text(data_page(table, split_table, checks, harmonized), encoding="utf-8")
+    write_json(result, {"passed": not failures, "failures": failures, "warnings": warnings, "checked": len(checks)})
+    for entry in warnings:
+        logger.warning("warning: %s (%d: %s)", entry["expectation"], entry["failed"], ", ".join(entry["rows"]))
+    if failures:
+        named = "; ".join(f"{entry['expectation']} ({', '.join(entry['rows'])})" for entry in failures)
+        raise PipelineError(f"the data does not hold: {named}; see {page}")
+    logger.info("%d expectations met, %d warnings; see %s", len(checks) - len(warnings), len(warnings), page)
+
+
+if __name__ == "__main__":
+    run(main)

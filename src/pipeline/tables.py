@@ -1,0 +1,35 @@
+"""Reading the tables that flow between stages: faces (one Parquet file a dataset) and splits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import PipelineError
+
+
+def read_faces(folder: Path, dataset: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read columns of a dataset's faces.
+
+    Raises:
+        PipelineError: if the table is missing or damaged.
+    """
+    file = folder / f"{dataset}.parquet"
+    try:
+        return pq.read_table(file, columns=list(columns)).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro harmonize@{dataset}`") from error
+
+
+def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataFrame:
+    """Read `face_id, image, label_id, dataset, leaked` of the faces of a dataset that stand in a split."""
+    table = pd.read_parquet(splits, columns=["face_id", "split", "leaked"], filters=[("split", "==", split)])
+    faces = read_faces(folder, dataset, ("face_id", "image", "label_id", "dataset"))
+    return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
+
+
+def is_drawn(folder: Path, dataset: str) -> bool:
+    """Return whether a dataset's faces were drawn by the sample generator."""
+    return pq.read_schema(folder / f"{dataset}.parquet").metadata[b"drawn"] == b"True"

@@ -1,0 +1,129 @@
+"""MLflow: one experiment, one run a version, and what a run and a registered model must say about themselves."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.time import get_current_time_millis
+
+EXPERIMENT = "expression-recipes"
+ARTIFACTS = Path("mlartifacts")
+
+
+def tracking_uri() -> str:
+    """Return `MLFLOW_TRACKING_URI`, else the SQLite file at the repository's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
+def connect() -> MlflowClient:
+    """Return a client of the tracking server and registry in use."""
+    mlflow.set_tracking_uri(tracking_uri())  # what reads and writes artifacts asks for it behind the client's back
+    return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
+
+
+def start_run(client: MlflowClient, version: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """Start the run of a version and return its id.
+
+    Args:
+        client: the client.
+        version: the run's name.
+        params: nested parameters; logged with dotted names.
+        tags: searchable facts, such as the hash of the data.
+    """
+    run = client.create_run(_experiment(client), run_name=version, tags={"version": version, **tags, **git_tags()})
+    flat = [Param(key, str(value)[:6000]) for key, value in _flatten(params).items()]
+    client.log_batch(run.info.run_id, params=flat)
+    return run.info.run_id
+
+
+def resume_run(client: MlflowClient, file: Path) -> str | None:
+    """Return the id of an interrupted run, kept in a file, if the tracking store still has it."""
+    try:
+        run_id = file.read_text().strip()
+        client.update_run(run_id, status="RUNNING")
+    except (OSError, MlflowException):
+        return None
+    return run_id
+
+
+def finish_run(client: MlflowClient, run_id: str, weights_sha256: str) -> None:
+    """Mark a run as finished and tie it to the weights that it made."""
+    client.set_tag(run_id, "weights_sha256", weights_sha256)
+    client.set_terminated(run_id)
+
+
+def find_run(client: MlflowClient, version: str, weights_sha256: str) -> Run | None:
+    """Return the newest run of a version that made these weights, if the tracking store still has it."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return None
+    condition = f"tags.version = '{version}' and tags.weights_sha256 = '{weights_sha256}'"
+    runs = client.search_runs([experiment.experiment_id], condition, max_results=1)
+    return runs[0] if runs else None
+
+
+def run_of(client: MlflowClient, version: str, facts: Mapping[str, Any], weights_sha256: str) -> str:
+    """Return the id of the run that made these weights; where the tracking store lost it, of one made from its facts.
+
+    The tracking store is not DVC's: a trained version that DVC restores may have no run there.
+    """
+    run = find_run(client, version, weights_sha256)
+    if run:
+        return run.info.run_id
+    run_id = start_run(client, version, facts, {"recreated": "true", "scale": str(facts["scale"])})
+    finish_run(client, run_id, weights_sha256)
+    return run_id
+
+
+def log_result(
+    client: MlflowClient, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, Path]
+) -> None:
+    """Add metrics, tags and files (artifact folder to file) to a run, finished or not."""
+    now = get_current_time_millis()
+    client.log_batch(
+        run_id,
+        metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
+    for folder, file in files.items():
+        client.log_artifact(run_id, str(file), folder or None)
+
+
+def git_tags() -> dict[str, str]:
+    """Return the commit, and whether the tree differs from it; `dvc.lock` and metrics change with every run."""
+    commit = _git("rev-parse", "HEAD")
+    changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
+    own = [path for path in changed if path != "dvc.lock" and not path.startswith("metrics")]
+    return {"git_commit": commit.strip() or "none", "git_dirty": str(bool(own)).lower()}
+
+
+def _experiment(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment:
+        return experiment.experiment_id
+    # A store in a file needs to be told where pictures and models go; a server has its own place for them.
+    location = ARTIFACTS.resolve().as_uri() if tracking_uri().startswith("sqlite") else None
+    return client.create_experiment(EXPERIMENT, artifact_location=location)
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""

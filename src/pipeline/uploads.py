@@ -1,0 +1,82 @@
+"""Reading what is uploaded, within limits.
+
+BentoML's own file fields would fetch an address that a stranger sends, and take a body of any size.
+"""
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
+
+MEGABYTE = 1_000_000
+MAX_IMAGE_BYTES = 20 * MEGABYTE
+MAX_BATCH_BYTES = 100 * MEGABYTE
+MAX_BATCH_IMAGES = 64
+FRAME_BYTES = MEGABYTE  # what a multipart body may have around its files
+
+
+async def read_image(request: Request) -> bytes:
+    """Return the one uploaded image: the multipart field `image`, or the raw body whatever type it declares.
+
+    Raises:
+        HTTPException: 413 if the body is too large, 422 if the field is missing or there are several.
+    """
+    request = _limited(request, MAX_IMAGE_BYTES)
+    if not _is_multipart(request):
+        return await request.body()  # curl declares --data-binary as a form, so the declared type says nothing
+    images = await _read_field(request, "image")
+    if len(images) > 1:
+        raise HTTPException(422, "there are several fields `image`; /predict_batch takes several `images`")
+    return images[0]
+
+
+async def read_images(request: Request) -> list[bytes]:
+    """Return the content of all multipart fields `images`.
+
+    Raises:
+        HTTPException: 413 if the body is too large or has too many images, 422 if there is none.
+    """
+    if not _is_multipart(request):
+        raise HTTPException(422, "send the images as multipart/form-data, each in a field `images`")
+    images = await _read_field(_limited(request, MAX_BATCH_BYTES), "images")
+    if len(images) > MAX_BATCH_IMAGES:
+        raise HTTPException(413, f"there are {len(images)} images; at most {MAX_BATCH_IMAGES} can be sent at once")
+    return images
+
+
+def too_large(limit: int) -> HTTPException:
+    """Return the error for an upload of more than `limit` bytes."""
+    return HTTPException(413, f"the upload has more than {limit // MEGABYTE} MB")
+
+
+def _is_multipart(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def _read_field(request: Request, name: str) -> list[bytes]:
+    """Return the content of every part called `name`; text is content too, and no address to go to."""
+    async with request.form(max_part_size=MAX_BATCH_BYTES) as form:
+        parts = form.getlist(name)
+        if not parts:
+            others = ", ".join(sorted({key[:40] for key in form}))
+            raise HTTPException(422, f"the field `{name}` is missing" + (f"; there is: {others}" if others else ""))
+        return [await part.read() if isinstance(part, UploadFile) else part.encode() for part in parts]
+
+
+def _limited(request: Request, limit: int) -> Request:
+    """Return the request with a body that ends in an error beyond `limit`; counted, as a chunked one declares none."""
+    most = limit + FRAME_BYTES
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise too_large(limit)
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise too_large(limit)
+        return message
+
+    return Request(request.scope, receive)

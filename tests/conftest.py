@@ -1,0 +1,37 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder with real data, or skip the test where there is none."""
+    folder = Path(os.environ.get("FER_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"needs the folder with real data: {folder} (FER_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def write_params(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a copy of params.yaml into the test's folder, with values changed by dotted key."""
+
+    def write(changes: dict[str, Any] | None = None, name: str = "params.yaml") -> Path:
+        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        for key, value in (changes or {}).items():
+            *sections, last = key.split(".")
+            section = content
+            for part in sections:
+                section = section[part]
+            section[last] = value
+        file = tmp_path / name
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return file
+
+    return write

@@ -1,0 +1,35 @@
+"""Which files of the package a module needs, read from its source."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src"
+
+
+def local_imports(module: Path) -> set[Path]:
+    """Return the package's files that a module imports, directly or through others, itself included."""
+    found, waiting = set(), [module]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            waiting += [path for name in _names(node) for path in _files(name)]
+    return found
+
+
+def _names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _files(name: str) -> list[Path]:
+    if not name.startswith("pipeline."):
+        return []
+    path = PACKAGE.joinpath(*name.split("."))
+    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from pipeline.augment import build_augmentation
+from pipeline.errors import PipelineError
+
+FACE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+
+
+def test_a_named_transform_takes_effect():
+    flipped = build_augmentation([{"HorizontalFlip": {"p": 1.0}}], image_size=48)(image=FACE)["image"]
+    np.testing.assert_array_equal(flipped, FACE[:, ::-1])
+
+
+def test_a_random_crop_has_the_size_of_the_networks_input():
+    crop = build_augmentation([{"RandomResizedCrop": {"p": 1.0}}], image_size=32)
+    assert crop(image=FACE)["image"].shape == (32, 32, 3)
+
+
+def test_the_seed_decides():
+    steps = [{"Rotate": {"limit": 90, "p": 1.0}}]
+    first, same, other = (
+        build_augmentation(steps, image_size=48, seed=seed)(image=FACE)["image"] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("step", "named"),
+    [
+        ({"HorizontalFlop": {}}, "HorizontalFlop"),
+        ({"HorizontalFlip": {"probability": 1}}, "probability"),
+        ({"Affine": {"rotate": "much"}}, "rotate"),
+        ({"HorizontalFlip": {}, "Rotate": {}}, "one name"),
+    ],
+)
+def test_what_albumentations_would_ignore_is_refused_by_name(step, named):
+    with pytest.raises(PipelineError, match=named):
+        build_augmentation([step], image_size=48)

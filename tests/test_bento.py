@@ -1,0 +1,76 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toys import encoded, toy_model
+
+from pipeline.bento import build_bento
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
+from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the source folder of a Bento that was built twice from a registry with two models."""
+    folder = tmp_path_factory.mktemp("bento")
+    model = toy_model(folder / "models" / "registry" / "expression-classifier-sample" / "2.onnx")
+    (model.parent / "1.onnx").write_bytes(b"an older one")
+    pointer = Pointer("expression-classifier-sample", "2", str(model), sha256_of(model))
+    write_pointer(folder / "models" / "champion.json", pointer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(folder / "home"))
+        for _ in range(2):
+            tag = build_bento(ROOT, folder / "models" / "champion.json", "2")
+    assert tag == "expression_service:2"
+    return folder / "home" / "bentos" / "expression_service" / "2" / "src"
+
+
+def test_bento_holds_one_model_and_a_pointer_that_finds_it(source: Path) -> None:
+    pointer_file = source / "models" / "champion.json"
+    pointer = read_pointer(pointer_file)
+    assert pointer.location == "registry/expression-classifier-sample/2.onnx"
+    assert list(source.rglob("*.onnx")) == [find_model(pointer_file, pointer)]
+
+
+def test_bento_runs_on_its_own_code_without_the_training_packages(source: Path, tmp_path: Path) -> None:
+    code = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import service
+service.ExpressionService.inner.choose()
+answer = service.open_served().predict(open(sys.argv[2], "rb").read(), detect=False)
+loaded = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "mlflow", "dvc", "timm", "pandas"})
+code = [module.__file__ for name, module in sys.modules.items() if name.startswith("pipeline.")]
+print(json.dumps({"faces": len(answer["faces"]), "loaded": loaded, "code": code}))
+"""
+    (tmp_path / "face.png").write_bytes(encoded(".png"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, source, tmp_path / "face.png"],
+        env={**os.environ, "BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["faces"], said["loaded"]) == (1, [])
+    assert said["code"]
+    assert all(Path(file).is_relative_to(source / "src") for file in said["code"])
+
+
+def test_bento_asks_no_index_and_installs_few_packages(source: Path) -> None:
+    requirements = (source.parent / "env" / "python" / "requirements.txt").read_text()
+    assert "://" not in requirements
+    assert not [name for name in ("torch", "mlflow", "dvc") if name in requirements]
+
+
+def test_missing_model_builds_nothing(tmp_path: Path) -> None:
+    write_pointer(tmp_path / "champion.json", Pointer("x", "1", "1.onnx", "0" * 64))
+    with pytest.raises(PipelineError, match="does not exist"):
+        build_bento(ROOT, tmp_path / "champion.json", "1")

@@ -1,0 +1,105 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = str(Path(sys.executable).with_name("pipeline"))
+Write = Callable[..., Path]
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+def error(*command: str | Path, cwd: Path) -> str:
+    """Return the one sentence of a command that fails."""
+    done = run(*command, cwd=cwd)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()  # no traceback, and no other noise
+    assert line.startswith("error: ")
+    return line
+
+
+def test_help_lists_the_commands() -> None:
+    done = run(PIPELINE, "--help")
+    assert done.returncode == 0
+    for command in ("check", "repro", "champion"):
+        assert command in done.stdout
+
+
+def test_params_of_the_repository_are_sound() -> None:
+    done = run(PIPELINE, "check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "params.yaml is sound\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can not be read"),
+        ("use: [fer2013\n", "no YAML"),
+        ("run: [v1]\nrecipes: {}\nscal: full\n", "scal is not a known key; did you mean scale?"),
+        ("run: [v1]\nrecipes: {}\nuse: []\n", "use: "),
+    ],
+    ids=["missing", "no YAML", "unknown key", "nothing in use"],
+)
+def test_bad_file_is_one_sentence_and_exit_code_1(content: str | None, words: str, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "bad.yaml").write_text(content)
+    said = error(PIPELINE, "check", "--params", "bad.yaml", cwd=tmp_path)
+    assert "bad.yaml" in said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"run": ["v1", "v99"]}, ["'v99'", "v1, v2"]),
+        ({"use": ["rafdb"], "run": ["v1"]}, ["recipes.v1.data", "fer2013", "`use`"]),
+        ({"datasets.rafdb.from": "nix/rafdb.zip"}, ["datasets.rafdb.from: there is nothing at nix/rafdb.zip"]),
+        ({"recipes.v3.backbone": "convnext_giant"}, ["recipes.v3", "'convnext_giant'"]),
+        ({"recipes.v2.augment": [{"HorizontalFlip": {"chance": 0.5}}]}, ["recipes.v2", "HorizontalFlip", "chance"]),
+    ],
+    ids=["unknown version", "dataset not in use", "missing source", "unknown backbone", "argument of an augmentation"],
+)
+def test_check_looks_at_what_is_chosen(
+    changes: dict[str, Any], words: list[str], write_params: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_params({"scale": "full", **changes}).parent)
+    done = CliRunner().invoke(app, ["check"])
+    assert done.exit_code == 1
+    assert done.output.startswith("error: ")
+    assert "\n" not in done.output.strip()
+    for word in words:
+        assert word in done.output
+
+
+def test_check_of_a_missing_source_is_one_sentence_and_exit_code_1(write_params: Write) -> None:
+    folder = write_params({"use": ["fer2013"], "run": ["v1"], "datasets.fer2013.from": "nix.csv"}).parent
+    assert error(PIPELINE, "check", cwd=folder) == "error: datasets.fer2013.from: there is nothing at nix.csv"
+
+
+def test_check_looks_at_no_source_that_is_not_in_use(write_params: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_params({"use": ["fer2013"], "run": ["v1"], "datasets.wild.from": "nix.zip"}).parent)
+    assert CliRunner().invoke(app, ["check"]).exit_code == 0
+
+
+def test_champion_before_any_run_says_what_to_do(tmp_path: Path) -> None:
+    assert "run `make repro` first" in error(PIPELINE, "champion", cwd=tmp_path)
+
+
+def test_stage_says_one_sentence_and_leaves_nothing(write_params: Write) -> None:
+    folder = write_params({"datasets.fer2013.from": "nix.zip"}).parent
+    said = error(sys.executable, "-m", "pipeline.stages.download", "fer2013", "raw/fer2013", cwd=folder)
+    assert "datasets.fer2013.from: there is nothing at nix.zip" in said
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / "params.yaml"]
+    assert list((folder / "raw").iterdir()) == []

@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+from tables import write_tables
+
+from pipeline.data import FaceData, Faces
+from pipeline.errors import PipelineError
+from pipeline.recipes import Recipe
+from pipeline.tables import read_split
+from pipeline.transforms import decode, resize
+
+
+def recipe(**changes):
+    settings = {"data": ["fer2013"], "backbone": "convnext_atto", "image_size": 32, "batch_size": 8, **changes}
+    return Recipe.model_validate(settings)
+
+
+def test_a_face_is_prepared_as_the_service_prepares_it(tmp_path):
+    table = read_split(*write_tables(tmp_path), "fer2013", "test")
+    face, label_id = Faces(table, 32)[3]
+    np.testing.assert_array_equal(face.numpy(), resize(decode(table.image[3]), 32))
+    assert label_id == table.label_id[3]
+
+
+def test_training_and_validation_faces_are_apart(tmp_path):
+    data = FaceData(recipe(), *write_tables(tmp_path), seed=0)
+    assert (len(data.train_faces), len(data.validation_faces)) == (28, 14)
+    assert data.train_faces.class_counts() == [4] * 7
+
+
+def test_seed_and_epoch_decide_about_the_order(tmp_path):
+    faces, splits = write_tables(tmp_path)
+
+    def order(seed, epoch):
+        loader = FaceData(recipe(), faces, splits, seed=seed).train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return [int(label) for _, labels in loader for label in labels]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(5, 0)
+
+
+def test_the_balanced_sampler_makes_every_label_as_frequent(tmp_path):
+    data = FaceData(recipe(sampler="balanced"), *write_tables(tmp_path), seed=0)
+    few = data.train_faces.label_ids != 0
+    few[0] = True  # of the first label, one face of four is left
+    data.train_faces.label_ids, kept = data.train_faces.label_ids[few], np.flatnonzero(few)
+    data.train_faces.images = [data.train_faces.images[index] for index in kept]
+    loader = data.train_dataloader()
+    drawn = []
+    for epoch in range(60):
+        loader.sampler.set_epoch(epoch)
+        drawn += [int(label) for _, labels in loader for label in labels]
+    shares = np.bincount(drawn, minlength=7) / len(drawn)
+    np.testing.assert_allclose(shares, 1 / 7, atol=0.03)
+
+
+def test_a_last_batch_of_one_face_is_left_out(tmp_path):
+    loader = FaceData(recipe(batch_size=9), *write_tables(tmp_path), seed=0).train_dataloader()
+    assert [len(labels) for _, labels in loader] == [9, 9, 9]
+
+
+def test_a_dataset_without_training_faces_is_named(tmp_path):
+    faces, splits = write_tables(tmp_path)
+    pd.read_parquet(splits).query("split != 'train'").to_parquet(splits)
+    with pytest.raises(PipelineError, match="no train faces in fer2013"):
+        FaceData(recipe(), faces, splits, seed=0)

@@ -1,0 +1,145 @@
+import hashlib
+import os
+import socket
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.archive import open_raw
+from pipeline.errors import PipelineError
+from pipeline.files import read_json
+from pipeline.params import SampleParams
+from pipeline.sample import draw
+from pipeline.stages.download import download, main
+
+FEW = SampleParams(faces_per_class=10, seed=3)
+FILES = {"train/happy/Training_2.jpg": b"two", "train/happy/Training_1.jpg": b"one", "README": b"read me"}
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "raw" / "fer2013"
+
+
+def write_folder(folder: Path, names: list[str]) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(FILES[name])
+    return folder
+
+
+def write_zip(file: Path) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+    return file
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def read_raw(target: Path) -> dict[str, bytes]:
+    archive, _ = open_raw(target)
+    return {path: archive.read(path) for path in archive.paths()}
+
+
+def test_sample_is_what_is_drawn_with_the_chosen_seed(target: Path) -> None:
+    manifest = download("fer2013", "sample", target, FEW)
+    assert manifest["drawn"]
+    assert read_raw(target) == dict(draw("fer2013", 10, seed=3))
+
+
+def test_manifest_names_the_file_with_its_size_and_hash(target: Path, tmp_path: Path) -> None:
+    manifest = download("fer2013", str(write_zip(tmp_path / "mine.zip")), target, FEW)
+    content = (target / "mine.zip").read_bytes()
+    entry = {"name": "mine.zip", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert manifest == {"dataset": "fer2013", "drawn": False, "file": entry}
+    assert read_json(target / "manifest.json") == manifest
+
+
+def test_zip_and_csv_are_copied_byte_by_byte(target: Path, tmp_path: Path) -> None:
+    table = tmp_path / "fer2013.csv"
+    table.write_text("emotion,pixels,Usage\n")
+    for source in (write_zip(tmp_path / "mine.zip"), table):
+        download("fer2013", str(source), target, FEW)
+        assert content_of(target).keys() == {source.name, "manifest.json"}  # nothing of the one before
+        assert (target / source.name).read_bytes() == source.read_bytes()
+
+
+def test_folder_is_packed_to_the_same_bytes_whenever_its_files_were_written(target: Path, tmp_path: Path) -> None:
+    download("fer2013", str(write_folder(tmp_path / "one", list(FILES))), target, FEW)
+    assert read_raw(target) == FILES
+    first = content_of(target)
+    later = write_folder(tmp_path / "two", list(reversed(FILES)))
+    for file in later.rglob("*"):
+        os.utime(file, (10**9, 10**9))
+    download("fer2013", str(later), target, FEW)
+    assert content_of(target) == first
+    with zipfile.ZipFile(target / "fer2013.zip") as archive:  # two runs within a second prove nothing about the clock
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def refused(source: str, target: Path) -> str:
+    with pytest.raises(PipelineError) as error:
+        download("fer2013", source, target, FEW)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, "a text"], ids=["missing", "text"])
+def test_what_is_no_source_leaves_one_sentence_and_nothing_else(
+    content: str | None, target: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "mine.zip"
+    if content:
+        source.write_text(content)
+    said = refused(str(source), target)
+    assert said.startswith(f"datasets.fer2013.from: {'' if content else 'there is nothing at '}{source}")
+    assert "train/<class>/Training_<n>.jpg" in said
+    assert list(target.parent.iterdir()) == []
+
+
+def test_whole_download_outlives_a_failed_one(target: Path, tmp_path: Path) -> None:
+    download("fer2013", str(write_zip(tmp_path / "mine.zip")), target, FEW)
+    before = content_of(target.parent)
+    refused(str(tmp_path / "nix.zip"), target)
+    assert content_of(target.parent) == before
+
+
+def test_rest_of_an_interrupted_download_is_cleared_away(target: Path, tmp_path: Path) -> None:
+    rest = target.parent / ".fer2013.partial"
+    rest.mkdir(parents=True)
+    (rest / "half.zip").write_bytes(b"half")
+    download("fer2013", str(write_zip(tmp_path / "mine.zip")), target, FEW)
+    assert content_of(target.parent).keys() == {"fer2013/mine.zip", "fer2013/manifest.json"}
+
+
+def test_kaggle_without_a_network_says_what_to_do(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:  # bound, but nobody listens: every connection is refused at once
+        closed.bind(("127.0.0.1", 0))
+        for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{closed.getsockname()[1]}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
+        said = refused("kaggle", target)
+    assert said.startswith("datasets.fer2013.from: kaggle does not give msambare/fer2013")
+    assert "check the network" in said
+    assert list(target.parent.iterdir()) == []
+
+
+def test_main_takes_the_source_from_params_and_notes_how_it_looked(
+    target: Path, tmp_path: Path, write_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_zip(tmp_path / "mine.zip")
+    write_params({"datasets.fer2013.from": str(source)})
+    monkeypatch.chdir(tmp_path)
+    main("fer2013", target)
+    assert (target / "mine.zip").exists()
+    noted = read_json(target.parent / "fer2013.source.json")
+    assert (noted["path"], noted["bytes"]) == (str(source), source.stat().st_size)

@@ -1,0 +1,283 @@
+"""The endpoint over real HTTP, served by `bentoml serve` in processes of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from toys import encoded, picture, png_bomb, toy_model
+
+from pipeline.files import sha256_of
+from pipeline.labels import LABELS
+from pipeline.pointer import Pointer, write_pointer
+from pipeline.predictor import Predictor
+from pipeline.transforms import Image
+
+ROOT = Path(__file__).parents[1]
+JPEG, PNG = encoded(".jpg"), encoded(".png")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def write_champion(folder: Path) -> Path:
+    model = toy_model(folder / "registry" / "3.onnx")
+    pointer = Pointer("expression-classifier-sample", "3", "registry/3.onnx", sha256_of(model))
+    write_pointer(folder / "champion.json", pointer)
+    return folder / "champion.json"
+
+
+def serve(folder: Path, pointer_file: Path, port: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bentoml", "serve", "service:ExpressionService", f"--port={port}", "--host=127.0.0.1"],
+        cwd=ROOT,
+        env={**environment, "FER_POINTER": str(pointer_file)},
+        stdout=(folder / "server.log").open("wb"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[httpx.Client]:
+    port = free_port()
+    server = serve(folder, write_champion(folder), port)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            wait_until_ready(client, server, folder)
+            yield client
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes], folder: Path) -> None:
+    end = time.monotonic() + 90
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            if client.get("/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    pytest.fail(f"the server did not become ready:\n{(folder / 'server.log').read_text()[-3000:]}")
+
+
+def check(answer: dict[str, Any]) -> None:
+    """Hold one answer against the contract."""
+    assert answer["model"]["version"] == "3"
+    assert "not for real use" in answer["model"]["warning"]
+    for face in answer["faces"]:
+        assert set(face["probabilities"]) == set(LABELS)
+        assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert face["probabilities"][face["emotion"]] == face["confidence"]
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("way", ["field", "body", "form body"])
+def test_image_is_answered_however_it_is_sent(kind: str, way: str, client: httpx.Client, folder: Path) -> None:
+    image = encoded(kind, picture(seed=3))
+    sent: dict[str, Any] = {"files": {"image": ("x", image)}} if way == "field" else {"content": image}
+    if way == "form body":  # what curl --data-binary declares
+        sent["headers"] = {"content-type": "application/x-www-form-urlencoded"}
+    answer = client.post("/predict?detect=false", **sent)
+    assert answer.status_code == 200
+    check(answer.json())
+    predictor = Predictor(folder / "registry" / "3.onnx", name="expression-classifier-sample", version="3")
+    expected = predictor.predict(image, detect=False)["faces"][0]["probabilities"]
+    assert answer.json()["faces"][0]["probabilities"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_no_face_says_so(client: httpx.Client) -> None:
+    answer = client.post("/predict", content=PNG).json()
+    assert (answer["faces"], answer["model"]["name"]) == ([], "expression-classifier-sample")
+    assert "no face was found" in answer["note"]
+
+
+def test_broken_image_of_a_batch_fails_alone(client: httpx.Client) -> None:
+    files = [("images", ("a.jpg", part)) for part in (JPEG, b"text", PNG, JPEG[:500], b"")]
+    answers = client.post("/predict_batch?detect=false", files=files).json()["answers"]
+    assert [answer.get("status", 200) for answer in answers] == [200, 415, 200, 400, 400]
+    assert all("error" in answer for answer in answers if "status" in answer)
+    check(answers[0])
+    check(answers[2])
+
+
+def test_many_at_once_are_answered_each_with_its_own(client: httpx.Client) -> None:
+    images = [encoded(".png", picture(seed=seed)) for seed in range(8)]
+    alone = [client.post("/predict?detect=false", content=image).json()["faces"] for image in images]
+    with ThreadPoolExecutor(16) as threads:
+        crowd = list(
+            threads.map(lambda turn: client.post("/predict?detect=false", content=images[turn % 8]), range(160))
+        )
+    assert {answer.status_code for answer in crowd} == {200}
+    for turn, answer in enumerate(crowd):
+        found, expected = answer.json()["faces"][0], alone[turn % 8][0]
+        assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+
+
+def field(name: str, content: bytes, file: str = "face.jpg") -> dict[str, Any]:
+    return {"files": {name: (file, content)}}
+
+
+def chunks(megabytes: int) -> Iterator[bytes]:
+    yield from (JPEG, *[bytes(1_000_000)] * megabytes)
+
+
+def large(side: int) -> bytes:
+    image: Image = np.zeros((side, side, 3), np.uint8)
+    return encoded(".png", image)
+
+
+GIF = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00"
+    + bytes(3)
+    + b"\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+
+BAD: dict[str, tuple[int, dict[str, Any]]] = {
+    "empty body": (400, {"content": b""}),
+    "empty field": (400, field("image", b"")),
+    "JPEG cut in half": (400, {"content": JPEG[: len(JPEG) // 2]}),
+    "JPEG without its last byte": (400, {"content": JPEG[:-1]}),
+    "JPEG cut after its header": (400, {"content": JPEG[:40]}),
+    "JPEG of three bytes": (400, {"content": JPEG[:3]}),
+    "JPEG without pixels": (400, {"content": b"\xff\xd8\xff\xd9"}),
+    "JPEG that points behind its end": (400, {"content": b"\xff\xd8\xff\xe0\xff\xff" + bytes(10)}),
+    "PNG cut in half": (400, {"content": PNG[: len(PNG) // 2]}),
+    "PNG without its end": (400, {"content": PNG[:-12]}),
+    "PNG of its signature": (400, {"content": PNG[:8]}),
+    "PNG with a flipped byte": (400, {"content": PNG[:200] + bytes([PNG[200] ^ 255]) + PNG[201:]}),
+    "PNG of no pixels": (400, {"content": png_bomb(0, 0)}),
+    "WebP cut in half": (400, {"content": encoded(".webp")[:100]}),
+    "WebP of its signature": (400, {"content": b"RIFF\x00\x00\x00\x00WEBP"}),
+    "BMP cut in half": (400, {"content": encoded(".bmp")[:1000]}),
+    "multipart without a boundary": (400, {"content": JPEG, "headers": {"content-type": "multipart/form-data"}}),
+    "text": (415, {"content": b"hello"}),
+    "text called .jpg": (415, field("image", b"hello")),
+    "zeros": (415, {"content": bytes(1000)}),
+    "GIF": (415, {"content": GIF}),
+    "GIF called .png": (415, field("image", GIF, "face.png")),
+    "TIFF": (415, {"content": encoded(".tiff")}),
+    "Radiance HDR": (415, {"content": encoded(".hdr")}),
+    "SVG": (415, {"content": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}),
+    "HTML": (415, {"content": b"<html><script>alert(1)</script>"}),
+    "PDF": (415, {"content": b"%PDF-1.7"}),
+    "ZIP": (415, {"content": b"PK\x03\x04" + bytes(100)}),
+    "ELF": (415, {"content": b"\x7fELF" + bytes(100)}),
+    "pickle": (415, {"content": b"\x80\x04.", "headers": {"content-type": "application/vnd.bentoml+pickle"}}),
+    "JSON": (415, {"json": {"image": "http://127.0.0.1/x.jpg"}}),
+    "MP4": (415, {"content": b"\x00\x00\x00\x18ftypmp42" + bytes(100)}),
+    "WAV, which is RIFF too": (415, {"content": b"RIFF\x24\x00\x00\x00WAVEfmt "}),
+    "null text field": (415, {"files": {"image": (None, b"\x00")}}),
+    "many pixels": (413, {"content": png_bomb(30_000, 30_000)}),
+    "very many pixels": (413, {"content": png_bomb(2**31 - 1, 2**31 - 1)}),
+    "many real pixels": (413, {"content": large(7_200)}),
+    "many bytes": (413, {"content": bytes(25_000_000)}),
+    "many bytes in a field": (413, field("image", bytes(25_000_000))),
+    "slightly too many bytes": (413, {"content": JPEG + bytes(20_000_001)}),
+    "wrong field": (422, field("picture", JPEG)),
+    "field of the batch": (422, field("images", JPEG)),
+    "two images": (422, {"files": [("image", ("a", JPEG)), ("image", ("b", JPEG))]}),
+    "wrong detect": (422, {"content": JPEG, "params": {"detect": "perhaps"}}),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_upload_gets_its_status_and_harms_nobody(name: str, client: httpx.Client) -> None:
+    status, sent = BAD[name]
+    refuse(client.post("/predict", **sent), status)
+    good = client.post("/predict?detect=false", content=JPEG)
+    assert good.status_code == 200
+    check(good.json())
+
+
+def refuse(answer: httpx.Response, status: int) -> None:
+    """Check that an answer is a refusal that tells nothing about the inside."""
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    assert not [secret for secret in ("Traceback", "/work", "site-packages", ".py", str(ROOT)) if secret in answer.text]
+
+
+def test_chunked_body_is_counted(client: httpx.Client) -> None:
+    refuse(client.post("/predict", content=chunks(40)), 413)
+    assert client.post("/predict?detect=false", content=JPEG).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["field", "file", "body"])
+def test_no_address_is_ever_fetched(way: str, client: httpx.Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.5)
+        address = f"http://127.0.0.1:{trap.getsockname()[1]}/face.jpg".encode()
+        ways = {"field": {"data": {"image": address}}, "file": field("image", address), "body": {"content": address}}
+        if way == "field":  # a form field, in multipart as BentoML would take it
+            ways["field"] = {"files": {"image": (None, address)}}
+        refuse(client.post("/predict", **ways[way]), 415)
+        with pytest.raises(TimeoutError):
+            trap.accept()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [({"content": JPEG}, 422), (field("image", JPEG), 422), ({"files": [("images", JPEG)] * 65}, 413)],
+    ids=["raw body", "wrong field", "too many"],
+)
+def test_bad_batch_gets_its_status(sent: dict[str, Any], status: int, client: httpx.Client) -> None:
+    refuse(client.post("/predict_batch", **sent), status)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/predict", 405), ("GET", "/nothing", 404), ("POST", "/classify", 404), ("GET", "/assets/x.js", 404)],
+)
+def test_other_paths_answer_in_json(method: str, path: str, status: int, client: httpx.Client) -> None:
+    refuse(client.request(method, path), status)
+
+
+def test_model_tells_its_facts(client: httpx.Client) -> None:
+    model = client.get("/model").json()
+    assert (model["name"], model["version"]) == ("expression-classifier-sample", "3")
+    assert model["facts"]["labels"] == list(LABELS)
+    assert "warning" in model
+
+
+def test_every_route_is_described_and_nothing_is_loaded_from_elsewhere(client: httpx.Client) -> None:
+    docs = client.get("/docs.json").json()
+    assert docs["openapi"].startswith("3.")
+    assert {"/predict", "/predict_batch", "/model"} <= set(docs["paths"])
+    assert "://" not in client.get("/").text
+    assert "://" not in json.dumps(docs)
+
+
+def test_bentoml_still_answers_for_health_and_metrics(client: httpx.Client) -> None:
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    assert "bentoml_service_request_total" in client.get("/metrics").text
+
+
+def test_without_a_model_the_server_says_what_to_do(tmp_path: Path) -> None:
+    server = serve(tmp_path, tmp_path / "champion.json", free_port())
+    assert server.wait(60) == 1
+    said = (tmp_path / "server.log").read_text()
+    assert "run `make repro` first" in said
+    assert "Traceback" not in said

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import timm
+import torch
+from toys import SIZE, toy_facts, toy_network
+
+from pipeline.export import export_onnx
+from pipeline.transforms import Image
+
+
+class SmallNetwork(torch.nn.Module):
+    """A backbone of the smallest kind with every layer that a recipe's head may have."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(backbone, num_classes=0)
+        width = self.backbone.num_features
+        head = [torch.nn.LayerNorm(width), torch.nn.Linear(width, 16), torch.nn.ReLU(), torch.nn.BatchNorm1d(16)]
+        self.head = torch.nn.Sequential(*head, torch.nn.Dropout(0.5), torch.nn.Linear(16, 7))
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(faces.permute(0, 3, 1, 2).float() / 127.5 - 1))
+
+
+def some_faces(count: int, size: int) -> Image:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_b0", "convnext_atto"])
+def test_exported_network_answers_like_the_trained_one(backbone: str, tmp_path: Path) -> None:
+    network = SmallNetwork(backbone).eval()
+    export_onnx(network, tmp_path / "model.onnx", image_size=64, facts=toy_facts(image_size=64))
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, 2, 5, 64):
+        faces = some_faces(count, 64)
+        (found,) = session.run(None, {"faces": faces})
+        with torch.no_grad():
+            expected = network(torch.from_numpy(faces)).softmax(1).numpy()
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_file_is_alone_and_carries_its_facts(tmp_path: Path) -> None:
+    facts = toy_facts(mean=[0.485, 0.456, 0.406], name="Gesichtsausdrücke")
+    export_onnx(toy_network(), tmp_path / "new" / "model.onnx", image_size=SIZE, facts=facts)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(tmp_path / "new" / "model.onnx")
+    stored = session.get_modelmeta().custom_metadata_map
+    assert {key: json.loads(value) for key, value in stored.items()} == facts
+    assert [(value.name, value.type) for value in session.get_inputs()] == [("faces", "tensor(uint8)")]
+    assert [(value.name, value.type) for value in session.get_outputs()] == [("probabilities", "tensor(float)")]
+
+
+def test_export_is_quiet_and_leaves_the_network_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    network = toy_network().train()
+    export_onnx(network, tmp_path / "model.onnx", image_size=SIZE, facts=toy_facts())
+    assert network.training
+    assert capfd.readouterr() == ("", "")
+
+
+def test_failed_export_keeps_the_former_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"former")
+    with pytest.raises(TypeError):
+        export_onnx(toy_network(), file, image_size=SIZE, facts={"labels": object()})
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert file.read_bytes() == b"former"

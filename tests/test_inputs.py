@@ -1,0 +1,85 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tables import write_tables
+
+from pipeline.errors import PipelineError
+from pipeline.files import read_json, write_json
+from pipeline.stages.inputs import inputs, main
+
+Data = tuple[Path, Path]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    """Return the folder of faces and the file of splits of two datasets."""
+    return write_tables(tmp_path, ("fer2013", "rafdb"))
+
+
+def move(splits: Path, dataset: str) -> None:
+    """Put one face of a dataset into no split."""
+    table = pd.read_parquet(splits)
+    table.loc[table.index[table.dataset == dataset][0], "split"] = "none"
+    table.to_parquet(splits)
+
+
+def test_hash_is_the_same_for_the_same_data(data: Data) -> None:
+    before = inputs(("fer2013", "rafdb"), *data)
+    assert inputs(("fer2013", "rafdb"), *data) == before
+    assert before["fer2013"] != before["rafdb"]
+    assert {len(value) for value in before.values()} == {64}
+
+
+def test_hash_changes_with_the_own_faces_only(data: Data) -> None:
+    before = inputs(("fer2013", "rafdb"), *data)
+    with (data[0] / "rafdb.parquet").open("ab") as file:
+        file.write(b"one byte more")
+    after = inputs(("fer2013", "rafdb"), *data)
+    assert after["fer2013"] == before["fer2013"]
+    assert after["rafdb"] != before["rafdb"]
+
+
+def test_hash_changes_with_the_own_splits_only(data: Data) -> None:
+    before = inputs(("fer2013", "rafdb"), *data)
+    move(data[1], "rafdb")
+    after = inputs(("fer2013", "rafdb"), *data)
+    assert after["fer2013"] == before["fer2013"]
+    assert after["rafdb"] != before["rafdb"]
+
+
+def test_another_dataset_may_come_and_go(data: Data) -> None:
+    before = inputs(("fer2013",), *data)
+    table = pd.read_parquet(data[1])
+    table[table.dataset == "fer2013"].reset_index(drop=True).to_parquet(data[1])
+    (data[0] / "rafdb.parquet").unlink()
+    assert inputs(("fer2013",), *data) == before
+
+
+def test_missing_faces_are_named(data: Data) -> None:
+    with pytest.raises(PipelineError, match=r"affectnet\.parquet is missing; run `dvc repro harmonize@affectnet`"):
+        inputs(("affectnet",), *data)
+
+
+def test_main_hashes_the_datasets_of_the_version(
+    data: Data, tmp_path: Path, write_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params({"use": ["fer2013", "rafdb"]})
+    monkeypatch.chdir(tmp_path)
+    main("v3", tmp_path / "v3.json", *data)
+    assert read_json(tmp_path / "v3.json") == inputs(("rafdb",), *data)
+
+
+def test_main_tells_a_parent_by_its_weights_and_its_score(tmp_path: Path) -> None:
+    write_json(tmp_path / "model.json", {"version": "v3", "validation": {"macro_f1": 0.5, "accuracy": 0.6}})
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    main("v7", tmp_path / "v3.json", parent=tmp_path)
+    expected = {"weights_sha256": hashlib.sha256(b"weights").hexdigest(), "validation_macro_f1": 0.5}
+    assert read_json(tmp_path / "v3.json") == expected
+
+
+def test_main_without_data_or_parent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="--faces and --splits, or --parent"):
+        main("v7", tmp_path / "v7.json")

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+
+from pipeline.losses import build_loss, inverse_frequency
+from pipeline.recipes import Loss
+
+
+def test_class_weights_are_scikit_learns_balanced_ones():
+    counts = [3, 1, 5, 2, 4, 6, 7]
+    labels = np.repeat(np.arange(7), counts)
+    expected = compute_class_weight("balanced", classes=np.arange(7), y=labels)
+    np.testing.assert_allclose(inverse_frequency(counts), expected, rtol=1e-6)
+
+
+def test_a_label_without_faces_weighs_nothing():
+    weights = inverse_frequency([1, 0, 1, 1, 1, 1, 1])
+    assert weights[1] == 0
+    assert torch.isfinite(weights).all()
+
+
+def test_smoothing_and_weights_take_effect():
+    logits, targets = torch.randn(8, 7), torch.randint(0, 7, (8,))
+    plain, smooth, weighted = (
+        build_loss(loss, [1, 2, 3, 4, 5, 6, 7])(logits, targets).item()
+        for loss in (Loss(), Loss(label_smoothing=0.1), Loss(class_weights="inverse_frequency"))
+    )
+    assert plain == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item())
+    assert len({round(plain, 5), round(smooth, 5), round(weighted, 5)}) == 3

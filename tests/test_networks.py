@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import PipelineError
+from pipeline.networks import ExpressionNetwork, first_weights
+from pipeline.recipes import Recipe
+
+
+def build(**changes):
+    settings = {"data": ["fer2013"], "backbone": "convnext_atto", "pretrained": False, "image_size": 64, **changes}
+    return ExpressionNetwork(Recipe.model_validate(settings))
+
+
+def learning(network):
+    return {name for name, parameter in network.backbone.named_parameters() if parameter.requires_grad}
+
+
+def test_head_has_the_layers_of_the_recipe_in_their_order():
+    network = build(head=[{"linear": 16}, "relu", {"dropout": 0.5}, "batch_norm"])
+    assert [type(layer) for layer in network.head] == [nn.Linear, nn.ReLU, nn.Dropout, nn.BatchNorm1d, nn.Linear]
+    assert network.head[2].p == 0.5
+    assert network.head[-1].weight.shape == (7, 16)
+
+
+def test_faces_are_scaled_inside_by_the_backbones_own_statistics():
+    network = build()
+    faces = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = ((faces / 255 - mean) / std).permute(0, 3, 1, 2)
+    torch.testing.assert_close(network.normalize(faces), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_order_of_a_batch_changes_nothing():
+    network = build().eval()
+    faces = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(faces).flip(0), network(faces.flip(0)), atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_backbone_neither_learns_nor_counts_statistics():
+    network = build(backbone="efficientnet_b0", head=["batch_norm"])
+    network.freeze("none")
+    network.train()
+    before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
+    network(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)).sum().backward()
+    assert learning(network) == set()
+    assert all(torch.equal(before[name], value) for name, value in network.backbone.state_dict().items())
+    assert network.head[0].num_batches_tracked == 1
+    assert all(parameter.grad is not None for parameter in network.head.parameters())
+
+
+def test_last_stages_learn_with_what_follows_them():
+    network = build()
+    network.freeze(
+        Recipe.model_validate({"data": ["wild"], "backbone": "x", "trainable": {"last_stages": 2}}).trainable
+    )
+    stages = {name.split(".")[1] for name in learning(network) if name.startswith("stages")}
+    assert stages == {"2", "3"}
+    assert "head.norm.weight" in learning(network)
+    assert "stem.0.weight" not in learning(network)
+
+
+def test_last_layers_are_counted_from_the_end():
+    network = build(backbone="efficientnet_b0")
+    network.freeze(
+        Recipe.model_validate({"data": ["wild"], "backbone": "x", "trainable": {"last_layers": 3}}).trainable
+    )
+    assert {name.rpartition(".")[0] for name in learning(network)} == {"bn2", "conv_head", "blocks.6.0.bn3"}
+
+
+def test_a_version_starts_from_anothers_backbone_and_the_part_of_the_head_that_fits(tmp_path):
+    parent, child = build(head=[{"linear": 32}]), build(head=[{"linear": 16}])
+    fresh = first_weights(child, parent.state_dict(), tmp_path)
+    assert fresh == ["head.0.bias", "head.0.weight", "head.1.weight"]
+    assert all(
+        torch.equal(parent.backbone.state_dict()[name], value) for name, value in child.backbone.state_dict().items()
+    )
+
+
+def test_another_backbone_is_no_start(tmp_path):
+    with pytest.raises(PipelineError, match="another backbone"):
+        first_weights(build(), build(backbone="efficientnet_b0").state_dict(), tmp_path)
+
+
+def test_a_backbone_that_timm_does_not_have_is_refused_by_name():
+    with pytest.raises(PipelineError, match="convnext_atom"):
+        build(backbone="convnext_atom")

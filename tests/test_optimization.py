@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from pipeline.networks import ExpressionNetwork
+from pipeline.optimization import build_optimizer, build_schedule
+from pipeline.recipes import Recipe
+
+STEPS, EPOCHS = 100, 10
+
+
+def recipe(*schedule, **optimizer):
+    return Recipe.model_validate(
+        {
+            "data": ["fer2013"],
+            "backbone": "convnext_atto",
+            "pretrained": False,
+            "epochs": EPOCHS,
+            "optimizer": {"lr": 1.0, **optimizer},
+            "schedule": list(schedule),
+        }
+    )
+
+
+def rates(*schedule):
+    """Return the learning rate before each step of a run."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    built = build_schedule(optimizer, recipe(*schedule), STEPS)
+    assert built is not None
+    assert built["interval"] == "step"
+    seen = []
+    for _ in range(STEPS):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        built["scheduler"].step()
+    return seen
+
+
+def test_backbone_and_head_have_the_rates_of_the_recipe():
+    network = ExpressionNetwork(recipe())
+    optimizer = build_optimizer(network, recipe(lr=1e-3, backbone_lr=1e-4, weight_decay=0.01).optimizer)
+    assert {group["name"]: group["lr"] for group in optimizer.param_groups} == {"head": 1e-3, "backbone": 1e-4}
+    assert all(group["weight_decay"] == 0.01 for group in optimizer.param_groups)
+
+
+def test_frozen_parameters_are_not_optimized():
+    network = ExpressionNetwork(recipe())
+    network.freeze("none")
+    optimizer = build_optimizer(network, recipe().optimizer)
+    assert [group["name"] for group in optimizer.param_groups] == ["head"]
+
+
+def test_cosine_falls_to_its_minimum_within_the_run():
+    seen = rates({"name": "cosine", "minimum_lr": 0.1})
+    assert seen[0] == 1
+    assert seen[50] == pytest.approx(0.55, abs=0.01)
+    assert seen[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_cosine_with_a_period_turns_back_up():
+    seen = rates({"name": "cosine", "period": 5})
+    assert seen[50] == pytest.approx(0, abs=1e-6)
+    assert seen[-1] > 0.9
+
+
+def test_warm_restarts_start_anew_after_growing_periods():
+    seen = rates({"name": "warm_restarts", "period": 2, "growth": 2})
+    assert [step for step in range(1, STEPS) if seen[step] > seen[step - 1]] == [20, 60]
+
+
+def test_one_cycle_rises_and_falls():
+    seen = rates({"name": "one_cycle", "warm_up": 0.3})
+    assert seen[0] == pytest.approx(1 / 25)
+    assert max(range(STEPS), key=seen.__getitem__) == pytest.approx(30, abs=1)
+    assert seen[-1] < 0.01
+
+
+def test_phases_follow_each_other_each_from_the_full_rate():
+    seen = rates({"name": "one_cycle", "share": 0.5}, {"name": "warm_restarts", "period": 5, "share": 0.5})
+    assert seen[0] == pytest.approx(1 / 25)
+    assert seen[49] < 0.02
+    assert seen[50] == pytest.approx(1)
+    assert seen[75] == pytest.approx(0.5, abs=0.02)
+
+
+def test_plateau_follows_the_validation_loss():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    built = build_schedule(optimizer, recipe({"name": "plateau", "factor": 0.5, "patience": 1}), STEPS)
+    assert built is not None
+    assert built["monitor"] == "validation/loss"
+    for loss in (1.0, 1.0, 1.0):
+        built["scheduler"].step(loss)
+    assert optimizer.param_groups[0]["lr"] == 0.5

@@ -1,0 +1,176 @@
+"""The gate in a real registry: what gets through, what does not, and what is left behind."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tables import write_tables
+from test_evaluate import write_version
+
+from pipeline import registry, tracking
+from pipeline.checkpoint import load_checkpoint
+from pipeline.pointer import Pointer, find_model, read_pointer
+from pipeline.predictor import Predictor
+from pipeline.stages import package, promote
+
+NAME = "expression-classifier-sample"
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    params = Path("params.yaml").read_text().replace("run: [v1, v2, v3, v4, v5, v6, v7]", "run: [v1, v2]")
+    monkeypatch.chdir(tmp_path)
+    # By its whole path: MLflow keeps one open store an address, and every test has its own.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "params.yaml").write_text(params)
+    write_tables(tmp_path, ("fer2013", "rafdb", "affectnet", "wild"))
+    return tmp_path
+
+
+def version(root, name, right, seed=0, **facts):
+    """Write a version whose predictions are right for the first `right` of every seven labels."""
+    write_version(root, name, seed=seed, **facts)
+    splits = pd.read_parquet(root / "data" / "splits.parquet").query("split != 'train'")
+    faces = pd.concat([pd.read_parquet(file) for file in (root / "data" / "faces").glob("*.parquet")])
+    table = faces[["face_id", "label_id", "dataset"]].merge(splits[["face_id", "split", "leaked"]], on="face_id")
+    answers = table.label_id.where(table.label_id < right, 0)
+    table = table.assign(probabilities=[list(row) for row in torch.eye(7)[answers.tolist()].numpy()], tta=None)
+    (root / "predictions").mkdir(exist_ok=True)
+    table.to_parquet(root / "predictions" / f"{name}.parquet")
+
+
+def decide(root):
+    folders = [root / name for name in ("models", "predictions", "data/faces", "data/splits.parquet")]
+    promote.main(*folders, root / "decision.json")
+    return json.loads((root / "decision.json").read_text())["decisions"]
+
+
+def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workplace):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=6)
+    (decision,) = decide(workplace)
+    assert decision["promoted"]
+    assert decision["candidate"] == "v2"
+    assert [entry["version"] for entry in decision["ranking"]] == ["v2", "v1"]
+    champion = registry.find_champion(tracking.connect(), NAME)
+    assert champion is not None
+    assert champion.tags["recipe"] == "v2"
+    assert {"scale", "git_commit", "data_hash", "weights_sha256"} <= set(champion.tags)
+    pointer = read_pointer(workplace / "models" / "champion.json")
+    assert (pointer.name, pointer.version) == (NAME, str(champion.version))
+    model = find_model(workplace / "models" / "champion.json", pointer)
+    predictor = Predictor(model, name=pointer.name, version=pointer.version)
+    assert predictor.facts["version"] == "v2"
+    assert predictor.facts["weights_sha256"] == load_checkpoint(workplace / "models" / "v2").sha256()
+
+
+def test_the_same_champion_is_not_registered_twice(workplace):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=6)
+    decide(workplace)
+    (decision,) = decide(workplace)
+    assert not decision["promoted"]
+    assert "champion already" in decision["reason"]
+    assert len(tracking.connect().search_model_versions(f"name = '{NAME}'")) == 1
+
+
+def test_a_candidate_is_held_against_what_the_champion_really_answers(workplace):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    # The untrained champion answers one label for every face, whatever its predictions table said.
+    version(workplace, "v1", right=0, seed=1)
+    version(workplace, "v2", right=7, seed=1)
+    (decision,) = decide(workplace)
+    assert decision["promoted"]
+    assert decision["candidate_macro_f1"] == 1
+    assert decision["former_champion_macro_f1"] < 0.2
+    client = tracking.connect()
+    assert client.get_model_version_by_alias(NAME, "champion").version == 2
+    assert client.get_model_version_by_alias(NAME, "previous").version == 1
+
+
+def test_a_worse_candidate_is_not_registered(workplace, monkeypatch):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    before = read_pointer(workplace / "models" / "champion.json")
+    shutil.rmtree(workplace / "models" / "v1")
+    version(workplace, "v1", right=4, seed=1)
+    version(workplace, "v2", right=2, seed=1)
+    # Made to answer rightly, so that the candidate is the worse of the two.
+    answers = {bytes(image): label for image, label in right_answers(workplace)}
+    monkeypatch.setattr(promote, "Predictor", lambda *_, **__: Oracle(answers))
+    (decision,) = decide(workplace)
+    assert not decision["promoted"]
+    assert "worse than the champion" in decision["reason"]
+    assert read_pointer(workplace / "models" / "champion.json") == before
+
+
+class Oracle:
+    """Answers like a predictor that is always right."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def faces(self, image, detect):
+        return image
+
+    def stack(self, image):
+        return image
+
+    def probabilities(self, image):
+        return torch.eye(7)[[self.answers[image]]].numpy()
+
+
+def right_answers(root):
+    for file in (root / "data" / "faces").glob("*.parquet"):
+        table = pd.read_parquet(file)
+        yield from zip(table.image, table.label_id, strict=True)
+
+
+def test_a_lost_registry_gets_its_champion_back(workplace, monkeypatch):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=6)
+    decide(workplace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/another.db")
+    (decision,) = decide(workplace)
+    assert decision["promoted"]
+    assert registry.find_champion(tracking.connect(), NAME) is not None
+
+
+def test_a_champion_of_drawn_faces_never_takes_a_real_ones_place(tmp_path):
+    (tmp_path / "real.onnx").touch()
+    real = Pointer("expression-classifier", "4", "real.onnx", "0" * 64)
+    drawn = Pointer(NAME, "9", "drawn.onnx", "1" * 64)
+    file = tmp_path / "champion.json"
+    assert promote.move_pointer(file, {NAME: drawn}) == drawn
+    assert promote.move_pointer(file, {NAME: drawn, real.name: real}) == real
+    assert promote.move_pointer(file, {NAME: drawn}) == real
+    assert read_pointer(file) == real
+
+
+def test_versions_that_learned_from_drawn_faces_are_judged_apart(workplace):
+    version(workplace, "v1", right=3, drawn=False)
+    version(workplace, "v2", right=6, drawn=True)
+    assert {decision["model"]: decision["candidate"] for decision in decide(workplace)} == {
+        "expression-classifier": "v1",
+        NAME: "v2",
+    }
+    assert read_pointer(workplace / "models" / "champion.json").name == "expression-classifier"
+
+
+def test_package_proves_parity_with_the_registered_checkpoint(workplace, monkeypatch):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=6)
+    decide(workplace)
+    monkeypatch.setattr(package, "build_bento", lambda root, pointer, label: f"expression_service:{label}")
+    images = [image for image, _ in right_answers(workplace)]
+    pointer = workplace / "models" / "champion.json"
+    result = package.package(Path(), pointer, images, package.PackageParams(faces=20))
+    assert result["parity"]["faces"] == 20
+    assert result["parity"]["largest_difference"] < 1e-4
+    assert result["bento"].startswith("expression_service:sample-1-")

@@ -1,0 +1,202 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.params import load_params
+from pipeline.recipes import Recipe, smallest_backbone
+
+RECIPES = load_params(Path(__file__).parents[1] / "params.yaml").recipes
+
+# What the reports say about each version; what a row leaves out is as in `DEFAULT`.
+DEFAULT: dict[str, Any] = {
+    "trainable": "all",
+    "optimizer": "adamw",
+    "weight_decay": 0.0,
+    "schedule": [],
+    "accumulate": 1,
+    "batch_size": 64,
+    "epochs": 20,
+    "patience": None,
+    "label_smoothing": 0.0,
+    "class_weights": "none",
+    "sampler": "shuffle",
+    "mixup": 0.0,
+    "swa": False,
+    "tta": "none",
+    "compile": False,
+    "start_from": (),
+    "augment": [],
+}
+REPORTED: dict[str, dict[str, Any]] = {
+    "v1": {
+        "data": ("fer2013",),
+        "backbone": "efficientnet_b0",
+        "trainable": "none",
+        "head": ({"linear": 512}, "relu", {"dropout": 0.5}, "batch_norm"),
+        "optimizer": "adam",
+        "lr": 1e-4,
+        "batch_size": 32,
+        "epochs": 50,
+    },
+    "v2": {
+        "data": ("affectnet",),
+        "backbone": "efficientnet_b4",
+        "trainable": {"last_layers": 50},
+        "head": ({"linear": 256}, "relu", {"dropout": 0.3}),
+        "optimizer": "adam",
+        "lr": 1e-5,
+        "schedule": ["plateau"],
+        "batch_size": 16,
+        "epochs": 50,
+        "patience": 3,
+        "augment": ["HorizontalFlip", "Affine", "RandomBrightnessContrast"],
+    },
+    "v3": {
+        "data": ("rafdb",),
+        "backbone": "convnext_large",
+        "head": (),
+        "lr": 1e-4,
+        "weight_decay": 0.01,
+        "schedule": ["plateau"],
+        "batch_size": 8,
+        "accumulate": 2,
+    },
+    "v4": {
+        "data": ("affectnet",),
+        "backbone": "convnext_small",
+        "head": ({"dropout": 0.4},),
+        "lr": 1e-4,
+        "weight_decay": 1e-5,
+        "schedule": ["one_cycle", "warm_restarts"],
+        "label_smoothing": 0.1,
+        "epochs": 70,
+        "patience": 5,
+        "augment": ["HorizontalFlip", "Rotate", "ColorJitter", "ToGray", "RandomResizedCrop"],
+    },
+    "v5": {
+        "data": ("affectnet",),
+        "backbone": "convnext_base",
+        "head": ({"dropout": 0.3},),
+        "lr": 5e-5,
+        "weight_decay": 1e-6,
+        "schedule": ["cosine"],
+        "label_smoothing": 0.05,
+        "class_weights": "inverse_frequency",
+        "sampler": "balanced",
+        "augment": ["HorizontalFlip", "ColorJitter", "ToGray"],
+    },
+    "v6": {
+        "data": ("affectnet",),
+        "backbone": "convnext_large",
+        "head": ({"dropout": 0.5}, {"linear": 512}, "relu", "batch_norm", {"dropout": 0.4}),
+        "lr": 5e-5,
+        "weight_decay": 1e-6,
+        "schedule": ["cosine"],
+        "label_smoothing": 0.1,
+        "class_weights": "inverse_frequency",
+        "accumulate": 2,
+        "epochs": 60,
+        "mixup": 0.2,
+        "swa": True,
+        "tta": "five_crop",
+        "compile": True,
+        "augment": ["HorizontalFlip"],
+    },
+    "v7": {
+        "data": ("fer2013", "rafdb", "affectnet", "wild"),
+        "backbone": "convnext_large",
+        "trainable": {"last_stages": 2},
+        "head": ({"linear": 512}, "relu"),
+        "lr": 1e-4,
+        "weight_decay": 0.01,
+        "schedule": ["warm_restarts"],
+        "label_smoothing": 0.1,
+        "patience": 3,
+        "sampler": "balanced",
+        "start_from": ("v3", "v6"),
+        "augment": ["Rotate", "ColorJitter", "RandomResizedCrop"],
+    },
+}
+SHRUNK = {"backbone", "pretrained", "image_size", "trainable", "compile", "epochs", "batch_size", "patience"}
+PARTLY = {"optimizer", "schedule"}  # their rates and periods change
+
+
+def facts(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's main facts in the words of the table."""
+    return {
+        **recipe.model_dump(include=DEFAULT.keys() | {"data", "head"}),
+        "backbone": recipe.architecture.removeprefix("tf_"),
+        "optimizer": recipe.optimizer.name,
+        "lr": recipe.optimizer.lr,
+        "weight_decay": recipe.optimizer.weight_decay,
+        "schedule": [phase.name for phase in recipe.schedule],
+        "label_smoothing": recipe.loss.label_smoothing,
+        "class_weights": recipe.loss.class_weights,
+        "swa": recipe.swa is not None,
+        "augment": [name for step in recipe.augment for name in step],
+    }
+
+
+@pytest.mark.parametrize("version", REPORTED)
+def test_version_is_as_reported(version: str) -> None:
+    assert facts(RECIPES[version]) == {**DEFAULT, **REPORTED[version]}
+    assert RECIPES[version].pretrained
+    assert RECIPES[version].image_size == 224
+
+
+def test_schedules_have_the_reported_periods() -> None:
+    (cosine,), (restarts,) = RECIPES["v6"].schedule, RECIPES["v7"].schedule
+    assert (cosine.period, cosine.minimum_lr) == (15, 1e-7)
+    assert (restarts.period, restarts.growth) == (5, 2)
+
+
+def test_v7_gives_its_backbone_a_tenth_of_the_rate() -> None:
+    assert RECIPES["v7"].optimizer.backbone_lr == 1e-5
+
+
+@pytest.mark.parametrize("version", RECIPES)
+def test_full_scale_changes_nothing(version: str) -> None:
+    assert RECIPES[version].at("full") == RECIPES[version]
+
+
+@pytest.mark.parametrize("version", RECIPES)
+def test_sample_scale_keeps_what_a_recipe_is(version: str) -> None:
+    full, sample = RECIPES[version], RECIPES[version].at("sample")
+    assert sample.model_dump(exclude=SHRUNK | PARTLY) == full.model_dump(exclude=SHRUNK | PARTLY)
+    rates = {"lr", "backbone_lr"}
+    assert sample.optimizer.model_dump(exclude=rates) == full.optimizer.model_dump(exclude=rates)
+    for shortened, phase in zip(sample.schedule, full.schedule, strict=True):
+        assert shortened.model_dump(exclude={"period"}) == phase.model_dump(exclude={"period"})
+
+
+@pytest.mark.parametrize("version", RECIPES)
+def test_sample_scale_shrinks_what_costs_time(version: str) -> None:
+    sample, own = RECIPES[version].at("sample"), RECIPES[version].at_sample
+    assert sample.backbone in {"efficientnet_b0", "convnext_atto"}
+    assert sample.backbone[:4] in RECIPES[version].backbone
+    assert (sample.image_size, sample.pretrained, sample.trainable, sample.compile) == (64, False, "all", False)
+    assert (sample.epochs, sample.patience) == (own.epochs, None)
+    assert sample.batch_size == min(own.batch_size, RECIPES[version].batch_size)
+
+
+def test_sample_scale_multiplies_the_rates() -> None:
+    v1, v7 = RECIPES["v1"].at("sample").optimizer, RECIPES["v7"].at("sample").optimizer
+    assert (v1.lr, v1.backbone_lr) == (pytest.approx(20 * 1e-4), None)
+    assert (v7.lr, v7.backbone_lr) == (pytest.approx(20 * 1e-4), pytest.approx(20 * 1e-5))
+
+
+def test_sample_scale_shortens_periods_with_the_epochs_but_not_below_one() -> None:
+    recipe = Recipe(
+        data=("fer2013",),
+        backbone="convnext_large",
+        epochs=100,
+        schedule=({"name": "one_cycle", "share": 0.2}, {"name": "cosine", "period": 50, "share": 0.4},
+                  {"name": "warm_restarts", "period": 4, "share": 0.4}),
+        at_sample={"epochs": 10},
+    )  # fmt: skip
+    assert [getattr(phase, "period", None) for phase in recipe.at("sample").schedule] == [None, 5, 1]
+
+
+def test_backbone_of_no_known_family_stays() -> None:
+    assert smallest_backbone("resnet18.a1_in1k") == "resnet18.a1_in1k"

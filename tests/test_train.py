@@ -1,0 +1,115 @@
+"""Every recipe for a step or two, on faces that are told apart by their brightness, with a real tracking store."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tables import write_made_from, write_tables
+
+from pipeline import tracking
+from pipeline.checkpoint import load_checkpoint
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from pipeline.stages import train as stage
+
+VERSIONS = tuple(load_params().recipes)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with the parameters, as a stage finds it, two epochs a recipe."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    for recipe in params["recipes"].values():
+        recipe["at_sample"]["epochs"] = 2
+    monkeypatch.chdir(tmp_path)
+    # By its whole path: MLflow keeps one open store an address, and every test has its own.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
+
+
+def set_param(root, version, **changes):
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["recipes"][version].update(changes)
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def train(root, version, **parents):
+    recipe = load_params().recipes[version]
+    if not (root / "data").exists():
+        write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
+    made_from = root / "data" / "inputs" / version
+    if not made_from.exists():
+        write_made_from(root, version, recipe.data, **parents)
+    faces, splits = root / "data" / "faces", root / "data" / "splits.parquet"
+    stage.main(version, faces, splits, made_from, root / "models", root / "curves" / f"{version}.csv")
+    return load_checkpoint(root / "models" / version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_recipe_trains_and_leaves_what_the_next_stages_need(workplace, version):
+    if load_params().recipes[version].start_from:
+        set_param(workplace, version, start_from=[])
+    checkpoint = train(workplace, version)
+    assert checkpoint.recipe == load_params().recipe(version)
+    assert checkpoint.facts["precision"] == "32-true" or torch.cuda.is_available()
+    assert 0 <= checkpoint.facts["validation"]["macro_f1"] <= 1
+    faces = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    assert checkpoint.network()(faces).shape == (2, 7)
+    curves = pd.read_csv(workplace / "curves" / f"{version}.csv")
+    assert {"epoch", "train/loss", "validation/loss", "validation/macro_f1"} <= set(curves)
+    assert len(curves) == checkpoint.facts["epochs"]
+    assert not list((workplace / "checkpoints").rglob("*.ckpt"))
+    run = tracking.find_run(tracking.connect(), version, checkpoint.sha256())
+    assert run is not None
+    assert run.info.run_name == version
+    assert run.data.params["backbone"] == checkpoint.recipe.backbone
+    assert {"git_commit", "data_hash", "scale", "precision"} <= set(run.data.tags)
+    assert {"train/loss", "validation/macro_f1", "final/macro_f1"} <= set(run.data.metrics)
+
+
+def test_the_same_seed_gives_the_same_weights(workplace):
+    first = load_file(train(workplace, "v1").weights)
+    second = load_file(train(workplace, "v1").weights)
+    assert all(torch.equal(first[name], value) for name, value in second.items())
+
+
+def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(workplace, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    whole = train(workplace, "v3")
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.progress.EpochLines.on_train_epoch_start", cut)
+        with pytest.raises(PowerCutError):
+            train(workplace, "v3")
+    caplog.clear()
+    again = train(workplace, "v3")
+    assert "epoch 1/2" not in caplog.text
+    assert "epoch 2/2" in caplog.text
+    assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)
+
+
+def test_a_version_starts_from_the_parent_with_the_better_validation_score(workplace, caplog):
+    set_param(workplace, "v7", optimizer={"name": "sgd", "lr": 1e-12}, at_sample={"epochs": 1})
+    parents = {version: train(workplace, version) for version in ("v3", "v6")}
+    child = train(workplace, "v7", v3=0.4, v6=0.6)
+    assert child.facts["start_from"] == "v6"
+    weights, parent = load_file(child.weights), load_file(parents["v6"].weights)
+    stem = "backbone.stem.0.weight"
+    torch.testing.assert_close(weights[stem], parent[stem])
+
+
+def test_without_its_parents_a_version_is_refused(workplace):
+    with pytest.raises(PipelineError, match=r"v7 starts from v3 or v6, but v3 was not trained.*start_from: \[\]"):
+        train(workplace, "v7")
+    assert not (workplace / "models").exists()

@@ -1,0 +1,206 @@
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.files import read_json, write_json
+from pipeline.labels import LABELS
+from pipeline.params import SplitParams, ValidateParams
+from pipeline.stages.split import split
+from pipeline.stages.validate import main, validate
+from pipeline.transforms import encode
+
+PARAMS = ValidateParams(minimum_train_faces_per_class=4, minimum_side=48)
+OUTPUTS = [Path(name) for name in ("faces", "splits.parquet", "harmonized", "validation.json", "data.html")]
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def sound() -> Tables:
+    """Return faces and splits without fault: of each label four to train, one to validate and one to test."""
+    rows = []
+    for label_id, label in enumerate(LABELS):
+        for number, native_split in enumerate(["train"] * 4 + ["validation", "test"]):
+            image = encode(np.full((48, 48, 3), 30 * label_id + number, np.uint8))
+            rows.append(
+                {
+                    "face_id": f"{label}-{number}",
+                    "image": image,
+                    "label": label,
+                    "label_id": label_id,
+                    "dataset": "fer2013",
+                    "native_split": native_split,
+                    "native_label": label,
+                    "person": None,
+                    "pixel_sha256": hashlib.sha256(image).hexdigest(),
+                    "width": 48,
+                    "height": 48,
+                    "box": [0, 0, 48, 48],
+                }
+            )
+    faces = pd.DataFrame(rows)
+    return faces, split(faces, SplitParams())
+
+
+def failed(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams = PARAMS) -> dict[str, dict[str, Any]]:
+    """Return what does not hold, by expectation."""
+    return {entry["expectation"]: entry for entry in validate(faces, splits, params) if not entry["met"]}
+
+
+def change_face(column: str, value: Any) -> Callable[[Tables], Tables]:
+    def damage(tables: Tables) -> Tables:
+        faces, splits = tables
+        faces[column] = faces[column].astype(object)
+        faces.at[3, column] = value
+        return faces, splits
+
+    return damage
+
+
+def change_split(column: str, value: Any) -> Callable[[Tables], Tables]:
+    def damage(tables: Tables) -> Tables:
+        tables[1].loc[3, column] = value
+        return tables
+
+    return damage
+
+
+def twice(tables: Tables) -> Tables:
+    return pd.concat([tables[0], tables[0].iloc[[3]]], ignore_index=True), tables[1]
+
+
+def group_in_two_splits(tables: Tables) -> Tables:
+    faces, splits = tables
+    splits.loc[3, "group"] = splits.group[5]  # a training face, and a test face
+    return faces, splits
+
+
+# What is damaged, the expectation that must say so, and the rows that it must name; angry-3 is the fourth row.
+DAMAGE: dict[str, tuple[Callable[[Tables], Tables], str, list[str]]] = {
+    "null label": (change_face("label", None), "label: .*not be null", ["angry-3"]),
+    "unknown label": (change_face("label", "joy"), "label: .*in set", ["angry-3"]),
+    "label and id": (change_face("label_id", 5), "label, label_id", ["angry-3"]),
+    "face_id twice": (twice, "face_id: .*unique", ["angry-3", "angry-3"]),
+    "group in two splits": (group_in_two_splits, "two splits", ["angry-3", "angry-5"]),
+    "native label of another class": (change_face("native_label", "sad"), "native to common", ["angry-3"]),
+    "native label that is unknown": (change_face("native_label", "joy"), "native to common", ["angry-3"]),
+    "unknown native split": (change_face("native_split", "dev"), "native_split", ["angry-3"]),
+    "no hash": (change_face("pixel_sha256", None), "pixel_sha256: .*null", ["angry-3"]),
+    "empty image": (change_face("image", b""), "image", ["angry-3"]),
+    "null image": (change_face("image", None), "image", ["angry-3"]),
+    "face without a split": (lambda tables: (tables[0], tables[1].drop(3)), "split: .*null", ["angry-3"]),
+    "unknown split": (change_split("split", "dev"), "split: .*in set", ["angry-3"]),
+    "class without training faces": (
+        lambda tables: (tables[0][~tables[0].face_id.str.match("fear-[0-3]")], tables[1]),
+        "has training faces",
+        ["fer2013: fear"],
+    ),
+}
+
+
+def test_sound_tables_pass() -> None:
+    assert failed(*sound()) == {}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_a_critical_failure_that_names_the_rows(kind: str) -> None:
+    damage, expectation, rows = DAMAGE[kind]
+    found = failed(*damage(sound()))
+    (entry,) = [entry for name, entry in found.items() if re.search(expectation, name)]
+    assert entry["severity"] == "critical"
+    assert (entry["failed"], entry["rows"]) == (len(rows), rows)
+
+
+@pytest.mark.parametrize(
+    ("params", "row"),
+    [
+        (ValidateParams(minimum_train_faces_per_class=5), "fer2013: happy"),
+        (ValidateParams(minimum_train_faces_per_class=4, minimum_side=49), "happy-0"),
+    ],
+    ids=["few faces", "small faces"],
+)
+def test_too_little_is_a_warning(params: ValidateParams, row: str) -> None:
+    found = failed(*sound(), params)
+    assert {entry["severity"] for entry in found.values()} == {"warning"}
+    assert all(row in entry["rows"] or entry["failed"] > 10 for entry in found.values())
+    assert found
+
+
+def test_only_the_first_ten_rows_are_named() -> None:
+    faces, splits = sound()
+    (entry,) = failed(faces.assign(native_split="dev"), splits).values()
+    assert (entry["failed"], len(entry["rows"])) == (42, 10)
+
+
+@pytest.fixture
+def place(tmp_path: Path, write_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with params for one dataset, as the working directory."""
+    write_params({"use": ["fer2013"], "validate.minimum_train_faces_per_class": 4})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_tables(folder: Path, tables: Tables) -> None:
+    (folder / "faces").mkdir()
+    tables[0].to_parquet(folder / "faces" / "fer2013.parquet")
+    tables[1].to_parquet(folder / "splits.parquet")
+    write_json(folder / "harmonized" / "fer2013.json", {"dropped": {"unreadable": 1234}})
+
+
+def test_page_opens_without_a_network_and_shows_what_was_dropped(place: Path) -> None:
+    write_tables(place, sound())
+    main(*OUTPUTS)
+    page = (place / "data.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'>) ]*)""", page)
+    assert len(sources) == 42  # every toy face is shown
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "passed" in page
+    assert "1,234 pictures dropped: unreadable" in page
+    checked = read_json(place / "validation.json")
+    assert (checked["passed"], checked["failures"], checked["warnings"]) == (True, [], [])
+
+
+def test_command_line_stops_on_damage_with_the_rows_named(place: Path) -> None:
+    write_tables(place, change_face("label_id", 5)(sound()))
+    command = [sys.executable, "-m", "pipeline.stages.validate", *map(str, OUTPUTS)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 1
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "label, label_id" in said
+    assert "angry-3" in said
+    assert "Traceback" not in done.stderr + done.stdout
+    page = (place / "data.html").read_text()
+    assert "angry-3" in page
+    assert 'Data validation: <span class="critical">failed' in page
+    (failure,) = read_json(place / "validation.json")["failures"]
+    assert failure["rows"] == ["angry-3"]
+
+
+@pytest.mark.parametrize("image", [b"", None, b"a text"], ids=["empty", "null", "text"])
+def test_damaged_image_is_reported_too(image: bytes | None, place: Path) -> None:
+    write_tables(place, change_face("image", image)(sound()))
+    with pytest.raises(PipelineError, match="angry-3"):
+        main(*OUTPUTS)
+
+
+def test_names_from_the_data_are_no_markup_on_the_page(place: Path) -> None:
+    write_tables(place, change_face("face_id", "<script>alert(1)</script>")(sound()))
+    with pytest.raises(PipelineError):
+        main(*OUTPUTS)
+    assert "<script" not in (place / "data.html").read_text()
+
+
+def test_damaged_table_is_named(place: Path) -> None:
+    write_tables(place, sound())
+    (place / "faces" / "fer2013.parquet").write_text("cut off")
+    with pytest.raises(PipelineError, match=r"fer2013\.parquet is missing or damaged"):
+        main(*OUTPUTS)

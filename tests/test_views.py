@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from pipeline.networks import ExpressionNetwork
+from pipeline.recipes import Recipe
+from pipeline.views import average, views
+
+FACES = torch.rand(2, 3, 64, 64)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("flip", 2), ("five_crop", 5), ("ten_crop", 10)])
+def test_views_have_the_shape_of_the_faces(kind, count):
+    shown = list(views(FACES, kind))
+    assert len(shown) == count
+    assert all(view.shape == FACES.shape for view in shown)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="six_crop"):
+        list(views(FACES, "six_crop"))
+
+
+def test_the_average_is_the_mean_of_the_views_probabilities():
+    recipe = Recipe.model_validate({"data": ["fer2013"], "backbone": "convnext_atto", "pretrained": False})
+    network = ExpressionNetwork(recipe).eval()
+    with torch.inference_mode():
+        each = torch.stack([network.classify(view).softmax(1) for view in views(FACES, "flip")])
+        found = average(network, FACES, "flip")
+    torch.testing.assert_close(found, each.mean(0))
+    torch.testing.assert_close(found.sum(1), torch.ones(2))
+
+
+def test_a_mirrored_face_keeps_its_answer_when_both_are_seen():
+    recipe = Recipe.model_validate({"data": ["fer2013"], "backbone": "convnext_atto", "pretrained": False})
+    network = ExpressionNetwork(recipe).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(average(network, FACES, "flip"), average(network, FACES.flip(-1), "flip"))
