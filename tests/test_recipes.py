@@ -95,6 +95,7 @@ REPORTED: dict[str, dict[str, Any]] = {
         "schedule": ["cosine"],
         "label_smoothing": 0.1,
         "class_weights": "inverse_frequency",
+        "batch_size": 32,  # "64, accumulated"
         "accumulate": 2,
         "epochs": 60,
         "mixup": 0.2,
@@ -118,7 +119,18 @@ REPORTED: dict[str, dict[str, Any]] = {
         "augment": ["Rotate", "ColorJitter", "RandomResizedCrop"],
     },
 }
-SHRUNK = {"backbone", "pretrained", "image_size", "trainable", "compile", "epochs", "batch_size", "patience"}
+SHRUNK = {
+    "backbone",
+    "pretrained",
+    "image_size",
+    "trainable",
+    "compile",
+    "epochs",
+    "batch_size",
+    "patience",
+    "augment_share",
+    "most_steps",
+}
 PARTLY = {"optimizer", "schedule"}  # their rates and periods change
 
 
@@ -177,6 +189,7 @@ def test_sample_scale_shrinks_what_costs_time(version: str) -> None:
     assert sample.backbone[:4] in RECIPES[version].backbone
     assert (sample.image_size, sample.pretrained, sample.trainable, sample.compile) == (64, False, "all", False)
     assert (sample.epochs, sample.patience) == (own.epochs, None)
+    assert (sample.augment_share, sample.most_steps) == (own.augment_share, own.most_steps)
     assert sample.batch_size == min(own.batch_size, RECIPES[version].batch_size)
 
 
@@ -200,3 +213,12 @@ def test_sample_scale_shortens_periods_with_the_epochs_but_not_below_one() -> No
 
 def test_backbone_of_no_known_family_stays() -> None:
     assert smallest_backbone("resnet18.a1_in1k") == "resnet18.a1_in1k"
+
+
+def test_a_large_dataset_gets_fewer_epochs_at_sample_scale_only() -> None:
+    recipe = RECIPES["v1"]
+    small = recipe.at("sample")
+    assert small.for_faces(300).epochs == small.epochs
+    assert small.for_faces(28_000).epochs == 3  # 1750 steps each, and none begins after 4000
+    assert small.for_faces(10_000_000).epochs == 1
+    assert recipe.at("full").for_faces(10_000_000).epochs == recipe.epochs

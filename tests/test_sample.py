@@ -83,7 +83,7 @@ def test_every_class_is_in_every_split(samples, dataset, classes):
 
 
 def test_fer2013_shares_at_full_size_are_those_of_the_challenge(monkeypatch):
-    monkeypatch.setattr("pipeline.sample._draw_crop", lambda *_: b"")
+    monkeypatch.setattr("pipeline.sample.layouts.draw_crop", lambda *_: b"")
     usages = Counter(path.split("/")[2].split("_")[0] for path, _ in draw("fer2013", 80) if "/sad/" in path)
     assert usages == {"Training": 43, "PublicTest": 8, "PrivateTest": 29}
 
@@ -112,9 +112,7 @@ def test_fer2013_has_the_documented_copies():
 
 @pytest.mark.parametrize("count", [3, 80])
 def test_fer2013_copies_two_percent_of_private_test(monkeypatch, count):
-    monkeypatch.setattr(
-        "pipeline.sample._draw_crop", lambda _dataset, _look, label, index, _seed: f"{label}{index}".encode()
-    )
+    monkeypatch.setattr("pipeline.sample.layouts.draw_crop", lambda _label, _look, rng: rng.bytes(8))
     usages = defaultdict(set)
     for path, content in draw("fer2013", count):
         usages[content].add(path.split("/")[2].split("_")[0])
@@ -138,7 +136,7 @@ def test_rafdb_tables_agree_with_the_folders(samples):
 
 
 def test_codes_stand_for_the_right_expressions(monkeypatch):
-    monkeypatch.setattr("pipeline.sample._draw_crop", lambda _dataset, _look, label, *_: label.encode())
+    monkeypatch.setattr("pipeline.sample.layouts.draw_crop", lambda label, *_: label.encode())
     rafdb = {path.split("/")[2]: label.decode() for path, label in draw("rafdb", 3) if path.endswith(".jpg")}
     affectnet = {path.split("/")[2]: label.decode() for path, label in draw("affectnet", 3)}
     order = ["surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"]
@@ -170,10 +168,8 @@ def test_the_detector_finds_most_wild_faces_and_none_where_none_is_drawn(samples
 
 def test_every_nineteenth_wild_picture_shows_a_second_smaller_face(monkeypatch):
     drawn = []
-    monkeypatch.setattr("pipeline.sample._develop", lambda *_: b"")
-    monkeypatch.setattr(
-        "pipeline.sample.draw_face", lambda _canvas, _person, _expression, pose: drawn.append(pose.scale)
-    )
+    monkeypatch.setattr("pipeline.sample.camera.Camera.take", lambda *_: b"")
+    monkeypatch.setattr("pipeline.sample.scene.draw_face", lambda *drawing: drawn.append(drawing[-1].scale))
     scales = []
     for _ in draw("wild", COUNT):
         scales.append(sorted(drawn))

@@ -197,7 +197,9 @@ def _sentence(problem: Any, content: Any) -> str:
     key = ".".join(location) or "the file"
     if problem["type"] == "extra_forbidden":
         close = difflib.get_close_matches(location[-1], sorted(_keys() - {location[-1]}), n=1)
-        return f"{key} is not a known key" + (f"; did you mean {close[0]}?" if close else "")
+        kind = problem["loc"][-2] if len(problem["loc"]) > 1 else ""
+        of_kind = f" of {kind}" if kind not in location and str(kind).islower() else ""
+        return f"{key} is not a known key{of_kind}" + (f"; did you mean {close[0]}?" if close else "")
     if problem["type"] == "missing":
         return f"{'.'.join([*location, str(problem['loc'][-1])])} is missing"
     expected = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list").replace("Tuple", "list")

@@ -1,5 +1,6 @@
 """What a recipe can say. A version is one YAML block under `recipes` in `params.yaml`, checked against these models."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -98,7 +99,8 @@ class WeightAveraging(Section):
 class AtSample(Section):
     """How the recipe runs at `scale: sample`, from scratch on a CPU.
 
-    Its epochs and batch, the factor on its rates, and the share of the training faces that is augmented: a few hundred
+    Its epochs and batch, the factor on its rates, the steps after which no further epoch begins (so that a real dataset
+    is minutes of work too), and the share of the training faces that is augmented: a few hundred
     faces teach a network little when each is bent out of shape every time.
     """
 
@@ -106,6 +108,7 @@ class AtSample(Section):
     batch_size: Annotated[int, Field(ge=2)] = 16
     lr_scale: Positive = 1.0
     augment_share: Share = 1.0
+    most_steps: Count = 4000
 
 
 class Recipe(Section):
@@ -130,6 +133,7 @@ class Recipe(Section):
     batch_size: Annotated[int, Field(ge=2)] = 64
     accumulate: Count = 1
     epochs: Count = 20
+    most_steps: Count | None = None
     patience: Count | None = None
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     augment: tuple[dict[str, dict[str, Any]], ...] = ()
@@ -190,6 +194,7 @@ class Recipe(Section):
                 "compile": False,
                 "patience": None,
                 "augment_share": self.at_sample.augment_share,
+                "most_steps": self.at_sample.most_steps,
                 "epochs": epochs,
                 "batch_size": min(self.batch_size, self.at_sample.batch_size),
                 "optimizer": optimizer.model_copy(
@@ -201,6 +206,12 @@ class Recipe(Section):
                 "schedule": tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule),
             }
         )
+
+    def for_faces(self, faces: int) -> "Recipe":
+        """Return the recipe with as many epochs of this many training faces as `most_steps` leaves, at least one."""
+        steps = math.ceil(faces / (self.batch_size * self.accumulate))
+        epochs = self.epochs if self.most_steps is None else math.ceil(self.most_steps / steps)
+        return self.model_copy(update={"epochs": min(self.epochs, epochs)})
 
 
 def smallest_backbone(name: str) -> str:

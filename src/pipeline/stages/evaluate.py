@@ -45,7 +45,7 @@ def predict(checkpoint: Checkpoint, table: pd.DataFrame, workers: int | str) -> 
     plain, averaged = [], []
     with torch.inference_mode():
         title = f"{checkpoint.facts['version']}: predict"
-        for batch, _ in tqdm(loader, desc=title, unit=f" x {BATCH} faces", mininterval=1):
+        for batch, _ in tqdm(loader, desc=title, unit=f" x {BATCH} faces", mininterval=1, disable=None):
             normalized = network.normalize(batch.to(device))
             plain.append(average(network, normalized, "none").cpu().numpy())
             averaged.append(average(network, normalized, kind).cpu().numpy() if kind != "none" else plain[-1])

@@ -85,7 +85,9 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
         pq.ParquetWriter(file, schema) as writer,
         ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
     ):
-        pictures = tqdm(source.read(archive), desc=f"harmonize {dataset}", unit=" pictures", mininterval=1)
+        pictures = tqdm(
+            source.read(archive), desc=f"harmonize {dataset}", unit=" pictures", mininterval=1, disable=None
+        )
         for some in _in_groups(pictures, AT_ONCE):
             results = list(pool.map(to_row, some, chunksize=64))
             rows = [result for result in results if not isinstance(result, str)]

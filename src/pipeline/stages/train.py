@@ -53,7 +53,8 @@ def train(
         the network with its final weights (averaged ones where the recipe averages, else those of the epoch with the
         best validation macro-F1), and facts about the training, validation scores among them.
     """
-    network = ExpressionNetwork(recipe)
+    # Faces come as (batch, side, side, 3): with channels last, no layer has to turn them around.
+    network = ExpressionNetwork(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
         fresh = first_weights(network, load_file(start), start)
         logger.info("%s starts from %s; new in the head: %s", version, start.parent.name, ", ".join(fresh) or "nothing")
@@ -71,7 +72,6 @@ def train(
             MLFlowLogger(tracking.EXPERIMENT, tracking_uri=tracking.tracking_uri(), run_id=run_id),
             CSVLogger(work, name="curves"),  # a folder for each time that it goes on
         ],
-        log_every_n_steps=1,
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
         num_sanity_val_steps=0,
@@ -99,7 +99,10 @@ def train(
 
 
 def _callbacks(version: str, recipe: Recipe) -> list[Callback]:
-    callbacks: list[Callback] = [LearningRateMonitor(), show_progress(version)]
+    callbacks: list[Callback] = [
+        LearningRateMonitor("epoch"),  # each step would be a write to the store
+        show_progress(version),
+    ]
     if recipe.patience:
         callbacks.append(EarlyStopping("validation/macro_f1", mode="max", patience=recipe.patience))
     if recipe.swa:
@@ -156,6 +159,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     work = CHECKPOINTS / version / hashlib.sha256(identity.encode()).hexdigest()[:16]
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
     data = FaceData(recipe, faces, splits, seed=params.train.seed, workers=params.train.workers)
+    recipe = recipe.for_faces(len(data.train_faces))
 
     client = tracking.connect()
     tags = {"scale": params.scale, "data_hash": hashlib.sha256(json.dumps(facts["data"]).encode()).hexdigest()}

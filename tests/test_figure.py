@@ -1,20 +1,14 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from pipeline.drawing import (
-    EXPRESSIONS,
-    Expression,
-    Pose,
-    draw_back,
-    draw_face,
-    random_expression,
-    random_person,
-)
 from pipeline.faces import Haar
-from pipeline.labels import LABELS
+from pipeline.sample.expression import EXPRESSIONS, Expression
+from pipeline.sample.figure import draw_back, draw_face
+from pipeline.sample.pen import Pose
+from pipeline.sample.person import random_person
 from pipeline.transforms import Image
 
 PERSON = replace(random_person(np.random.default_rng(0)), glasses=False, hairstyle="cropped")
@@ -24,10 +18,6 @@ def paint(expression: Expression, pose: Pose | None = None, side: int = 240) -> 
     canvas = np.full((side, side, 3), 150, np.uint8)
     draw_face(canvas, PERSON, expression, pose or Pose((side / 2, side / 2), side / 4))
     return canvas
-
-
-def test_every_label_has_an_expression_and_contempt_too():
-    assert set(EXPRESSIONS) == {*LABELS, "contempt"}
 
 
 @pytest.mark.parametrize("label", EXPRESSIONS)
@@ -57,25 +47,7 @@ def test_contempt_moves_one_side_only():
     assert difference[125:].sum() > 20 * difference[:115].sum()
 
 
-def test_blend_goes_from_one_expression_to_the_other():
-    happy, angry = EXPRESSIONS["happy"], EXPRESSIONS["angry"]
-    assert happy.blend(angry, 0.0) == happy
-    assert happy.blend(angry, 1.0) == angry
-    assert happy.blend(angry, 0.5).corners == pytest.approx((happy.corners + angry.corners) / 2)
-
-
-def test_random_expressions_scatter_around_their_class():
-    rng = np.random.default_rng(1)
-    drawn = [random_expression("surprise", rng) for _ in range(200)]
-    assert len(set(drawn)) == 200
-    for field in fields(Expression):
-        mean = np.mean([getattr(expression, field.name) for expression in drawn])
-        assert mean == pytest.approx(0.95 * getattr(EXPRESSIONS["surprise"], field.name), abs=0.05)
-
-
-def test_the_same_chance_draws_the_same_face():
-    assert random_person(np.random.default_rng(5)) == random_person(np.random.default_rng(5))
-    assert random_person(np.random.default_rng(5)) != random_person(np.random.default_rng(6))
+def test_the_same_expression_draws_the_same_face():
     np.testing.assert_array_equal(paint(EXPRESSIONS["fear"]), paint(EXPRESSIONS["fear"]))
 
 

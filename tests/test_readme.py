@@ -1,0 +1,67 @@
+"""What the README tells a newcomer to do exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from pipeline.bento import NAME
+from pipeline.params import DATASETS, Params, load_params
+from pipeline.sources import SOURCES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_make_target_exists():
+    named = set(re.findall(r"`?\bmake ([a-z-]+)\b", README))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"repro", "test", "ui", "serve"} <= named <= targets
+
+
+def test_help_lists_every_target():
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert phony is not None
+    assert all(f"make {target} " in shown for target in phony[1].split())
+
+
+def test_every_file_that_is_linked_exists():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_every_dataset_is_listed_with_its_handle():
+    for name in DATASETS:
+        assert f"| `{name}` |" in README
+        assert f"`{SOURCES[name].handle}`" in README
+
+
+def test_the_example_of_a_version_is_a_recipe():
+    block = re.search(r"```yaml\n(run:.*?)```", README, re.DOTALL)
+    assert block is not None
+    example = yaml.safe_load(block[1])
+    recipes = {**load_params(ROOT / "params.yaml").recipes, **example["recipes"]}
+    params = Params.model_validate({"recipes": recipes, "run": example["run"]})
+    assert params.recipe("v8").loss.label_smoothing == 0.1
+
+
+def test_every_overridden_param_exists():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for key in re.findall(r"-S '?([a-z0-9_.]+)=", README):
+        section = params
+        for part in key.split("."):
+            assert part in section
+            section = section[part]
+
+
+def test_the_bento_is_called_what_the_readme_says():
+    assert f"bentoml serve {NAME}:latest" in README
+
+
+def test_every_module_has_its_place_in_the_architecture():
+    listing = README.split("## Architecture")[1].split("```")[1]
+    modules = {file.stem for file in (ROOT / "src" / "pipeline").glob("*.py")} - {"__init__"}
+    assert {name for name in modules if not re.search(rf"\b{name}\b", listing)} <= {"command", "faces", "progress"}

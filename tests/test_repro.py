@@ -1,0 +1,90 @@
+"""The main job, whole, in a clone: what `make repro` promises. Takes minutes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VERSIONS = [f"v{number}" for number in range(1, 8)]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone") / "repository"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def repro(clone):
+    def run(*arguments):
+        environment = {**os.environ, "BENTOML_HOME": str(clone.parent / "bentoml"), "PYTHONPATH": str(clone / "src")}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        command = [sys.executable, "-c", "from pipeline.cli import main; main()", *(arguments or ("repro",))]
+        done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, set(re.findall(r"Running stage '(.+?)'", done.stdout))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(repro):
+    return repro()
+
+
+def test_all_stages_run_and_the_champion_is_named(first, clone):
+    said, ran = first
+    assert {f"train@{version}" for version in VERSIONS} <= ran
+    assert {"split", "validate", "promote", "package"} <= ran
+    assert re.search(r"champion: expression-classifier-sample version 1 .* macro-F1 0\.\d+ .* Bento expression_", said)
+    assert not (clone / "checkpoints").exists() or not list((clone / "checkpoints").rglob("*.ckpt"))
+
+
+def test_every_version_learned_its_own_datasets(first, clone):
+    own = {version: json.loads((clone / f"metrics/{version}.json").read_text())["own"] for version in VERSIONS}
+    assert all(part["n"] >= 200 for part in own.values())
+    assert {version: part["macro_f1"] for version, part in own.items() if part["macro_f1"] <= 0.5} == {}
+
+
+def test_the_tracking_store_compares_the_versions(first, clone):
+    client = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    experiment = client.get_experiment_by_name("expression-recipes")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == set(VERSIONS)
+    for run in runs.values():
+        assert {"own/macro_f1", "overall/macro_f1", "train/loss"} <= set(run.data.metrics)
+        assert len(client.get_metric_history(run.info.run_id, "validation/macro_f1")) > 1
+        assert [file.path for file in client.list_artifacts(run.info.run_id, "plots")]
+    champion = client.get_model_version_by_alias("expression-classifier-sample", "champion")
+    assert champion.run_id == runs[champion.tags["recipe"]].info.run_id
+
+
+def test_a_second_run_runs_no_stage(first, repro):
+    assert repro()[1] == set()
+
+
+def test_a_lost_store_gets_its_champion_back_without_training(first, repro, clone):
+    (clone / "mlflow.db").unlink()
+    said, ran = repro()
+    assert ran == {"promote", "package"}
+    assert "champion: expression-classifier-sample version 1" in said
+
+
+def test_a_changed_recipe_runs_that_version_and_what_follows(first, repro, clone):
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(
+        text.replace("at_sample: {epochs: 12, lr_scale: 20}", "at_sample: {epochs: 1, lr_scale: 20}", 1)
+    )
+    _, ran = repro()
+    assert {"train@v1", "evaluate@v1", "promote"} <= ran <= {"train@v1", "evaluate@v1", "promote", "package"}
+    shutil.rmtree(clone)
