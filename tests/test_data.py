@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from tables import write_tables
 
-from pipeline.data import FaceData, Faces
+from pipeline.data import FaceData
 from pipeline.errors import PipelineError
+from pipeline.loading import Faces
 from pipeline.recipes import Recipe
 from pipeline.tables import read_split
 from pipeline.transforms import decode, resize

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.predictions import final_probabilities, judged, read_predictions
+from pipeline.predictions import judged, read_predictions
 
 
 def table(**columns):
@@ -12,10 +12,10 @@ def table(**columns):
     return pd.DataFrame({**base, **columns})
 
 
-def test_a_version_answers_with_the_mean_of_its_views_where_it_has_views():
+def test_what_is_predicted_is_what_the_exported_model_answers(tmp_path):
     plain, averaged = np.eye(7)[[1, 2]], np.eye(7)[[3, 4]]
-    assert final_probabilities(table(probabilities=list(plain))).argmax(1).tolist() == [1, 2]
-    assert final_probabilities(table(probabilities=list(plain), tta=list(averaged))).argmax(1).tolist() == [3, 4]
+    table(probabilities=list(plain), tta=list(averaged)).to_parquet(tmp_path / "v1.parquet")
+    assert read_predictions(tmp_path / "v1.parquet").predicted.tolist() == [1, 2]
 
 
 def test_a_dataset_is_judged_on_test_or_else_on_validation():

@@ -29,7 +29,7 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 @app.command()
 def repro() -> None:
     """Check params.yaml, run the stages that are out of date (`dvc repro`), and name the champion."""
-    from pipeline.outside import lost_champion, replaced_sources
+    from pipeline.outside import lost_stages, replaced_sources
 
     with as_sentence():
         params = load_params()
@@ -38,10 +38,9 @@ def repro() -> None:
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
             _dvc("repro", "--single-item", "--force", f"download@{dataset}")
         _dvc("repro")
-        if lost_champion(Path("models/champion.json"), Path("metrics/package.json")):
-            typer.echo("the registry or the Bento store lost the champion; it is registered and packaged again")
-            _dvc("repro", "--single-item", "--force", "promote")
-            _dvc("repro", "--single-item", "--force", "package")
+        for stage in lost_stages(Path("models/champion.json"), Path("metrics/package.json")):
+            typer.echo(f"what {stage} left in the registry or the Bento store is gone")
+            _dvc("repro", "--single-item", "--force", stage)
         typer.echo(_champion())
 
 

@@ -1,53 +1,19 @@
-"""Faces for training and evaluation: decoded, resized and changed on the way, in batches of uint8."""
+"""The training and validation faces of a recipe, changed at random and drawn in the order that it says."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import albumentations
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler
 
 from pipeline.augment import build_augmentation
 from pipeline.errors import PipelineError
-from pipeline.labels import LABELS
+from pipeline.loading import Batch, Faces, count_workers
 from pipeline.recipes import Recipe
 from pipeline.tables import read_split
-from pipeline.transforms import decode, resize
-
-FEW = 5000  # faces below which a second process costs more than it brings
-
-Batch = tuple[Tensor, Tensor]
-
-
-class Faces(Dataset[Batch]):
-    """Faces of a table; each item is a uint8 tensor (side, side, 3), RGB, and its label's id."""
-
-    def __init__(self, table: pd.DataFrame, image_size: int, augment: albumentations.Compose | None = None) -> None:
-        """Keep the encoded images of a table with columns `image` and `label_id`; `augment` changes each at random."""
-        self.images = table.image.tolist()
-        self.label_ids = table.label_id.to_numpy(np.int64)
-        self.image_size = image_size
-        self.augment = augment
-
-    def __len__(self) -> int:
-        """Return the number of faces."""
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        """Return one face and its label's id."""
-        face = resize(decode(self.images[index]), self.image_size)
-        if self.augment:
-            face = self.augment(image=face)["image"]
-        return torch.from_numpy(np.ascontiguousarray(face)), torch.tensor(self.label_ids[index])
-
-    def class_counts(self) -> list[int]:
-        """Return the number of faces of each label, in label order."""
-        return np.bincount(self.label_ids, minlength=len(LABELS)).tolist()
 
 
 class FaceData(pl.LightningDataModule):
@@ -133,10 +99,3 @@ class EpochSampler(Sampler[int]):
             yield from torch.randperm(self._length, generator=generator).tolist()
         else:
             yield from WeightedRandomSampler(self._weights, self._length, generator=generator)  # type: ignore[arg-type]
-
-
-def count_workers(workers: int | str, faces: int) -> int:
-    """Return how many processes prepare faces: as told, or by `auto` one a core, none where there are few faces."""
-    if isinstance(workers, int):
-        return workers
-    return 0 if faces < FEW else (os.cpu_count() or 1)

@@ -24,14 +24,17 @@ def replaced_sources(params: Params, raw: Path) -> list[str]:
     return replaced
 
 
-def lost_champion(pointer_file: Path, package: Path) -> bool:
-    """Return whether the champion that was promoted and packaged is missing from the registry or the Bento store."""
+def lost_stages(pointer_file: Path, package: Path) -> list[str]:
+    """Return the stages to run again because what they left outside is gone: a registered champion, a Bento."""
     if not pointer_file.exists():
-        return True
+        return ["promote", "package"]
     pointer = read_pointer(pointer_file)
     try:
         tracking.connect().get_model_version(pointer.name, pointer.version)
+    except MlflowException:
+        return ["promote", "package"]
+    try:
         bentoml.get(read_json(package)["bento"])
-    except (MlflowException, bentoml.exceptions.NotFound):
-        return True
-    return False
+    except bentoml.exceptions.NotFound:
+        return ["package"]
+    return []

@@ -11,7 +11,9 @@ from pipeline.labels import LABELS
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
-    """Read the predictions of a version, with the label's id that it would answer as `predicted`.
+    """Read the predictions of a version, with the label's id that its exported model would answer as `predicted`.
+
+    That is without test-time augmentation, which is scored beside it but not served.
 
     Raises:
         PipelineError: if the version was not evaluated.
@@ -20,13 +22,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
         table = pd.read_parquet(file)
     except OSError as error:
         raise PipelineError(f"{file} is missing or damaged; run `dvc repro evaluate@{file.stem}`") from error
-    return table.assign(predicted=final_probabilities(table).argmax(1))
-
-
-def final_probabilities(predictions: pd.DataFrame) -> NDArray[np.float32]:
-    """Return the probabilities (n, 7) that the version would answer with: averaged over views where it does that."""
-    column = predictions.tta if predictions.tta.notna().any() else predictions.probabilities
-    return stack(column)
+    return table.assign(predicted=stack(table.probabilities).argmax(1))
 
 
 def stack(column: pd.Series) -> NDArray[np.float32]:

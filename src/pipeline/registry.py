@@ -1,5 +1,6 @@
 """The model registry: which name a version goes under, its champion, and how a new one takes its place."""
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from pipeline.files import sha256_of
 from pipeline.pointer import SAMPLE_SUFFIX
 
 MODEL = "expression-classifier"
@@ -49,8 +51,13 @@ def make_champion(client: MlflowClient, name: str, version: str) -> None:
 
 
 def fetch(version: ModelVersion, folder: Path) -> Path:
-    """Return the folder with the files of a registered version, downloaded into place if they are not there yet."""
-    if not (folder / MODEL_FILE).exists():
+    """Return the folder with the files of a registered version, downloaded into place if it does not hold them yet.
+
+    What lies there may be another registry's version of the same number, so the content decides.
+    """
+    file = folder / MODEL_FILE
+    if not file.exists() or sha256_of(file) != version.tags["model_sha256"]:
+        shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
             Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=partial)).replace(folder)

@@ -99,7 +99,7 @@ def git_tags() -> dict[str, str]:
     """Return the commit, and whether the tree differs from it; `dvc.lock` and metrics change with every run."""
     commit = _git("rev-parse", "HEAD")
     changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    own = [path for path in changed if path != "dvc.lock" and not path.startswith("metrics")]
+    own = [path for path in changed if not path.endswith("dvc.lock") and not path.startswith("metrics")]
     return {"git_commit": commit.strip() or "none", "git_dirty": str(bool(own)).lower()}
 
 

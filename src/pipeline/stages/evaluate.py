@@ -13,12 +13,12 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
-from pipeline.data import Faces, count_workers
 from pipeline.files import write_json, written_whole
+from pipeline.loading import Faces, count_workers
 from pipeline.metrics import confusion, score, score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_confusion
-from pipeline.predictions import final_probabilities, judged, stack
+from pipeline.predictions import judged, stack
 from pipeline.tables import read_split
 from pipeline.views import average
 
@@ -64,7 +64,7 @@ def evaluate(predictions: pd.DataFrame, own: tuple[str, ...], params: EvaluatePa
     Returns:
         `own` and `overall` scores, and by dataset those on all its faces (`whole`) and on those that stand in no
         training set (`leak_free`); on its test split, or on validation where it has no test faces. `classes` are
-        those of `own`.
+        those of `own`. All are without test-time augmentation; scores with it stand beside them as `tta`.
     """
     faces = judged(predictions)
     datasets = {
@@ -80,7 +80,7 @@ def evaluate(predictions: pd.DataFrame, own: tuple[str, ...], params: EvaluatePa
         "own": _score(mine, params),
         "overall": _score(faces, params),
         "datasets": datasets,
-        "classes": score_classes(mine.label_id.to_numpy(), final_probabilities(mine)),
+        "classes": score_classes(mine.label_id.to_numpy(), stack(mine.probabilities)),
     }
 
 
@@ -107,7 +107,7 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
     mine = judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)])
-    counts = confusion(mine.label_id.to_numpy(), final_probabilities(mine).argmax(1))
+    counts = confusion(mine.label_id.to_numpy(), stack(mine.probabilities).argmax(1))
     draw_confusion(counts, f"{version} on {', '.join(checkpoint.recipe.data)}", picture)
     write_json(metrics, result)
     _log(version, checkpoint, result, {"": metrics, "plots": picture})

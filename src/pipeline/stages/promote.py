@@ -120,6 +120,7 @@ class Gatekeeper:
             "recipe": recipe,
             "scale": checkpoint.facts["scale"],
             "weights_sha256": weights,
+            "model_sha256": sha256_of(folder / registry.MODEL_FILE),
             "test_macro_f1": f"{verdict.candidate_macro_f1:.6f}",
             **{name: made.get(name, "unknown") for name in ("git_commit", "data_hash")},
         }

@@ -1,0 +1,56 @@
+"""What DVC can not see, looked for in real files and a real store."""
+
+import json
+import os
+
+import pytest
+
+from pipeline import registry, tracking
+from pipeline.outside import lost_stages, replaced_sources
+from pipeline.params import load_params
+from pipeline.pointer import Pointer, write_pointer
+from pipeline.sources.fingerprint import fingerprint
+
+
+@pytest.fixture
+def downloaded(tmp_path, write_params):
+    """A source in a file, and what `download` remembers of it."""
+    source = tmp_path / "fer2013.zip"
+    source.write_bytes(b"one")
+    (tmp_path / "fer2013.source.json").write_text(json.dumps(fingerprint(str(source))))
+    params = load_params(write_params({"use": ["fer2013"], "run": ["v1"], "datasets.fer2013.from": str(source)}))
+    return source, params
+
+
+def test_an_untouched_source_is_not_downloaded_again(downloaded, tmp_path):
+    assert replaced_sources(downloaded[1], tmp_path) == []
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_source_that_was_replaced_under_its_name_is_noticed(downloaded, tmp_path, change):
+    source, params = downloaded
+    if change == "size":
+        source.write_bytes(b"another")
+    else:
+        os.utime(source, (1, 1))
+    assert replaced_sources(params, tmp_path) == ["fer2013"]
+
+
+def test_a_dataset_that_was_never_downloaded_is_dvcs_own_business(downloaded, tmp_path):
+    (tmp_path / "fer2013.source.json").unlink()
+    assert replaced_sources(downloaded[1], tmp_path) == []
+
+
+def test_a_champion_without_registry_entry_or_bento_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    pointer_file, package = tmp_path / "champion.json", tmp_path / "package.json"
+    package.write_text(json.dumps({"bento": "expression_service:never-built"}))
+    assert lost_stages(pointer_file, package) == ["promote", "package"]
+    write_pointer(pointer_file, Pointer("expression-classifier", "1", "model.onnx", "0" * 64))
+    assert lost_stages(pointer_file, package) == ["promote", "package"]
+    client = tracking.connect()
+    run_id = tracking.start_run(client, "v1", {}, {})
+    (tmp_path / "model").mkdir()
+    registry.register(client, "expression-classifier", run_id, tmp_path / "model", {"recipe": "v1"})
+    assert lost_stages(pointer_file, package) == ["package"]
