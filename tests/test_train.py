@@ -62,6 +62,7 @@ def test_every_recipe_trains_and_leaves_what_the_next_stages_need(workplace, ver
     curves = pd.read_csv(workplace / "curves" / f"{version}.csv")
     assert {"epoch", "train/loss", "validation/loss", "validation/macro_f1"} <= set(curves)
     assert len(curves) == checkpoint.facts["epochs"]
+    assert curves.notna().all(axis=None)
     assert not list((workplace / "checkpoints").rglob("*.ckpt"))
     run = tracking.find_run(tracking.connect(), version, checkpoint.sha256())
     assert run is not None
@@ -93,7 +94,15 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
         with pytest.raises(PowerCutError):
             train(workplace, "v3")
     caplog.clear()
+    client = tracking.connect()
+    (experiment,) = client.search_experiments(filter_string="name = 'expression-recipes'")
+
+    def statuses():
+        return sorted(run.info.status for run in client.search_runs([experiment.experiment_id]))
+
+    assert statuses() == ["FINISHED", "KILLED"]
     again = train(workplace, "v3")
+    assert statuses() == ["FINISHED", "FINISHED"]
     assert "epoch 1/2" not in caplog.text
     assert "epoch 2/2" in caplog.text
     assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)

@@ -27,6 +27,7 @@ def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, 
     """
     counts = splits.groupby(["dataset", "split", "label"]).size()
     datasets = sorted(splits.dataset.unique())
+    counted = {name: harmonized / f"{name}.json" for name in datasets}  # the folder may hold datasets no more in use
     rows = [
         {"dataset": dataset, "split": split, "counts": [int(counts.get((dataset, split, name), 0)) for name in LABELS]}
         for dataset in datasets
@@ -41,7 +42,7 @@ def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, 
         checks=sorted(checks, key=lambda entry: (entry["met"], entry["severity"])),
         passed=all(entry["met"] or entry["severity"] != "critical" for entry in checks),
         pictures={name: _pictures(faces[faces.dataset == name]) for name in datasets},
-        dropped={file.stem: read_json(file)["dropped"] for file in sorted(harmonized.glob("*.json"))},
+        dropped={name: read_json(file)["dropped"] for name, file in counted.items() if file.exists()},
         removed=splits[splits.split == "none"].reason.value_counts().to_dict(),
         leaked=splits[splits.leaked].groupby(["dataset", "split"]).size().to_dict(),
     )

@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def resume_run(client: MlflowClient, file: Path) -> str | None:
     except (OSError, MlflowException):
         return None
     return run_id
+
+
+@contextmanager
+def killed_unless_done(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """Mark a run as killed if its work ends in an error, so that the store does not show it as running for ever."""
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not done:
+            client.set_terminated(run_id, "KILLED")
 
 
 def finish_run(client: MlflowClient, run_id: str, weights_sha256: str) -> None:

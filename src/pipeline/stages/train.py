@@ -60,7 +60,7 @@ def train(
         logger.info("%s starts from %s; new in the head: %s", version, start.parent.name, ", ".join(fresh) or "nothing")
     network.freeze(recipe.trainable)
     if recipe.compile:
-        network.compile()
+        network.backbone.compile()
     model = ExpressionModel(network, recipe, data.train_faces.class_counts(), params.seed)
     best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max", save_last=True)
     trainer = pl.Trainer(
@@ -131,6 +131,7 @@ def write_curves(work: Path, curves: Path) -> None:
     """Write what was logged each epoch as one CSV row an epoch."""
     parts = sorted((work / "curves").glob("*/metrics.csv"), key=lambda part: part.stat().st_mtime)
     logged = pd.concat(pd.read_csv(part).drop(columns="step") for part in parts)
+    logged["epoch"] = logged.epoch.bfill().astype(int)  # the rates are logged when an epoch begins, without its number
     with written_whole(curves) as file:
         logged.groupby("epoch").last().round(6).to_csv(file)
 
@@ -168,21 +169,22 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     )
     with written_whole(work / "run_id") as file:
         file.write_text(run_id)
-    network, training = train(version, recipe, data, start, work, params.train, run_id)
+    with tracking.killed_unless_done(client, run_id):
+        network, training = train(version, recipe, data, start, work, params.train, run_id)
+    seconds = training.pop("seconds")  # the same training gives the same files, however long it took
     save_checkpoint(models / version, network, recipe, {**facts, **training})
     write_curves(work, curves)
-    settled = {key: training[key] for key in ("precision", "device", "seconds", "parameters", "trained_parameters")}
+    settled = {key: training[key] for key in ("precision", "device", "parameters", "trained_parameters")}
     tracking.log_result(
         client,
         run_id,
         {f"final/{key}": value for key, value in training["validation"].items()},
-        {**{key: str(value) for key, value in settled.items()}, "start_from": str(parent)},
+        {**{key: str(value) for key, value in settled.items()}, "seconds": str(seconds), "start_from": str(parent)},
         {"model": models / version / "model.json", "curves": curves},
     )
     tracking.finish_run(client, run_id, sha256_of(models / version / WEIGHTS))
     shutil.rmtree(work)
-    logger.info("%s: validation macro-F1 %.3f in %.0f s", version, training["validation"]["macro_f1"],
-                training["seconds"])  # fmt: skip
+    logger.info("%s: validation macro-F1 %.3f in %.0f s", version, training["validation"]["macro_f1"], seconds)
 
 
 if __name__ == "__main__":
