@@ -38,6 +38,14 @@ def test_order_of_a_batch_changes_nothing():
         torch.testing.assert_close(network(faces).flip(0), network(faces.flip(0)), atol=1e-5, rtol=1e-5)
 
 
+def test_residual_blocks_begin_as_the_identity():
+    blocks = [block for block in build(backbone="efficientnet_b0").eval().backbone.modules() if hasattr(block, "bn3")]
+    kept = [block for block in blocks if block.has_skip]
+    assert len(kept) == 9  # of B0's 15 with three convolutions, those that keep shape and width
+    features = torch.randn(2, kept[0].conv_pw.in_channels, 8, 8)
+    torch.testing.assert_close(kept[0](features), features)
+
+
 def test_frozen_backbone_neither_learns_nor_counts_statistics():
     network = build(backbone="efficientnet_b0", head=["batch_norm"])
     network.freeze("none")

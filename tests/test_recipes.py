@@ -195,7 +195,7 @@ def test_sample_scale_shrinks_what_costs_time(version: str) -> None:
 
 def test_sample_scale_multiplies_the_rates() -> None:
     v1, v7 = RECIPES["v1"].at("sample").optimizer, RECIPES["v7"].at("sample").optimizer
-    assert (v1.lr, v1.backbone_lr) == (pytest.approx(20 * 1e-4), None)
+    assert (v1.lr, v1.backbone_lr) == (pytest.approx(10 * 1e-4), None)
     assert (v7.lr, v7.backbone_lr) == (pytest.approx(20 * 1e-4), pytest.approx(20 * 1e-5))
 
 

@@ -102,12 +102,27 @@ def check_backbone(name: str) -> None:
 def _backbone(name: str, pretrained: bool) -> nn.Module:
     check_backbone(name)
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except (OSError, RuntimeError) as error:
         raise PipelineError(
             f"the pretrained weights of {name} can not be had ({' '.join(str(error).split())[:200]}); connect to the "
             f"network once, or set `pretrained: false` in the recipe"
         ) from error
+    if not pretrained:
+        _silence_branches(backbone)
+    return backbone
+
+
+def _silence_branches(backbone: nn.Module) -> None:
+    """Let residual blocks begin as the identity: the last norm of each branch starts at zero (Goyal et al. 2017).
+
+    From scratch, EfficientNet hardly leaves the frequencies of the labels in its first thousand steps otherwise. timm
+    does it for its ResNets; ConvNeXt has its layer scale.
+    """
+    for block in backbone.modules():
+        if getattr(block, "has_skip", False):
+            *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
+            nn.init.zeros_(last.weight)
 
 
 def _head(layers: tuple[str | dict[str, float], ...], width: int) -> nn.Sequential:
