@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,17 @@ def test_faces_that_are_too_many_to_keep_decoded_are_the_same(tmp_path, monkeypa
     kept = Faces(table, 32)[5][0]
     monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
     np.testing.assert_array_equal(Faces(table, 32)[5][0].numpy(), kept.numpy())
+
+
+def test_processes_prepare_faces_only_where_it_saves_time(tmp_path, monkeypatch):
+    table = read_split(*write_tables(tmp_path), "fer2013", "test")
+    monkeypatch.setattr("pipeline.loading.FEW", 5)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert Faces(table, 32).count_workers("auto") == 0
+    assert Faces(table, 32).count_workers(3) == 3
+    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
+    assert Faces(table, 32).count_workers("auto") == os.cpu_count()
+    assert Faces(table[:4], 32).count_workers("auto") == 0
 
 
 def test_training_and_validation_faces_are_apart(tmp_path):

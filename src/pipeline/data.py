@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler
 
 from pipeline.augment import build_augmentation
 from pipeline.errors import PipelineError
-from pipeline.loading import Batch, Faces, count_workers
+from pipeline.loading import Batch, Faces
 from pipeline.recipes import Recipe
 from pipeline.tables import read_split
 
@@ -27,7 +27,7 @@ class FaceData(pl.LightningDataModule):
             faces: folder with one Parquet file a dataset.
             splits: the table of the split stage.
             seed: of the order and the random changes.
-            workers: processes that prepare faces; `auto` is one a core, or none for few faces.
+            workers: processes that prepare faces; see `Faces.count_workers`.
 
         Raises:
             PipelineError: if a split that training needs is empty.
@@ -46,7 +46,7 @@ class FaceData(pl.LightningDataModule):
         self.train_faces = Faces(tables["train"], recipe.image_size, augment)
         self.validation_faces = Faces(tables["validation"], recipe.image_size)
         self.recipe, self.seed = recipe, seed
-        self.workers = count_workers(workers, len(self.train_faces))
+        self.workers = self.train_faces.count_workers(workers)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of training faces, shuffled, or drawn so that every label is as frequent as any other."""

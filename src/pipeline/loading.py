@@ -1,13 +1,14 @@
 """Faces of a table, decoded and resized, as a network wants them; a dataset for training and evaluation alike."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -26,40 +27,50 @@ class Faces(Dataset[Batch]):
     def __init__(
         self, table: pd.DataFrame, image_size: int, augment: Callable[..., dict[str, Any]] | None = None
     ) -> None:
-        """Keep the images of a table with columns `image` and `label_id`; `augment` changes each face at random.
+        """Take the images of a table with columns `image` and `label_id`; `augment` changes each face at random.
 
         Few or small faces are kept as they are shown, decoded once; else each is decoded whenever it is asked for.
         """
-        self.images = table.image.tolist()
         self.label_ids = table.label_id.to_numpy(np.int64)
         self.image_size = image_size
         self.augment = augment
-        self._prepared: list[Image] | None = None
-        if len(self.images) * image_size**2 * 3 <= MOST_BYTES:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                self._prepared = list(pool.map(self._prepare, self.images))
+        self.in_memory = len(table) * image_size**2 * 3 <= MOST_BYTES
+        self._images: Sequence[bytes] | NDArray[np.uint8] = table.image.tolist()
+        if self.in_memory:
+            self._images = self._prepare_all(table.image)
 
     def __len__(self) -> int:
         """Return the number of faces."""
-        return len(self.images)
+        return len(self.label_ids)
 
     def __getitem__(self, index: int) -> Batch:
         """Return one face and its label's id."""
-        face = self._prepared[index] if self._prepared else self._prepare(self.images[index])
+        image = self._images[index]
+        face = self._prepare(image) if isinstance(image, bytes) else image
         if self.augment:
             face = self.augment(image=face)["image"]
         return torch.from_numpy(np.ascontiguousarray(face)), torch.tensor(self.label_ids[index])
-
-    def _prepare(self, image: bytes) -> Image:
-        return resize(decode(image), self.image_size)
 
     def class_counts(self) -> list[int]:
         """Return the number of faces of each label, in label order."""
         return np.bincount(self.label_ids, minlength=len(LABELS)).tolist()
 
+    def count_workers(self, workers: int | str) -> int:
+        """Return how many processes shall prepare these faces: as told, or by `auto` as many as it takes.
 
-def count_workers(workers: int | str, faces: int) -> int:
-    """Return how many processes prepare faces: as told, or by `auto` one a core, none where there are few faces."""
-    if isinstance(workers, int):
-        return workers
-    return 0 if faces < FEW else (os.cpu_count() or 1)
+        That is none where there are few faces, or where they lie in memory and training needs the cores itself.
+        """
+        if isinstance(workers, int):
+            return workers
+        idle_cores = torch.cuda.is_available() or not self.in_memory
+        return (os.cpu_count() or 1) if idle_cores and len(self) >= FEW else 0
+
+    def _prepare(self, image: bytes) -> Image:
+        return resize(decode(image), self.image_size)
+
+    def _prepare_all(self, images: Iterable[bytes]) -> NDArray[np.uint8]:
+        prepared = np.empty((len(self), self.image_size, self.image_size, 3), np.uint8)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for index, face in enumerate(pool.map(self._prepare, images)):
+                prepared[index] = face
+        return prepared

@@ -14,7 +14,7 @@ from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
 from pipeline.files import write_json, written_whole
-from pipeline.loading import Faces, count_workers
+from pipeline.loading import Faces
 from pipeline.metrics import confusion, score, score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_confusion
@@ -39,7 +39,7 @@ def predict(checkpoint: Checkpoint, table: pd.DataFrame, workers: int | str) -> 
         the table without its images, with `probabilities` and, where the recipe has it, `tta` (lists of seven).
     """
     faces = Faces(table, checkpoint.recipe.image_size)
-    loader = DataLoader(faces, BATCH, num_workers=count_workers(workers, len(faces)))
+    loader = DataLoader(faces, BATCH, num_workers=faces.count_workers(workers))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, kind = checkpoint.network().to(device), checkpoint.recipe.tta
     plain, averaged = [], []
