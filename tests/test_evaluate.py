@@ -19,8 +19,8 @@ def write_version(root: Path, version: str = "v1", seed: int = 0, **facts: objec
     """Write an untrained version of a recipe as `train` would."""
     recipe = load_params().recipe(version)
     torch.manual_seed(seed)
-    facts = {"version": version, "scale": "sample", "drawn": True, "validation": {"macro_f1": 0.5}, **facts}
-    save_checkpoint(root / "models" / version, ExpressionNetwork(recipe), recipe, facts)
+    made = {"version": version, "scale": "sample", "drawn": True, "detector": None, "validation": {"macro_f1": 0.5}}
+    save_checkpoint(root / "models" / version, ExpressionNetwork(recipe), recipe, made | facts)
 
 
 @pytest.fixture

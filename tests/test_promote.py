@@ -50,7 +50,7 @@ def decide(root):
 
 def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workplace):
     version(workplace, "v1", right=3)
-    version(workplace, "v2", right=6)
+    version(workplace, "v2", right=6, detector="yunet")
     (decision,) = decide(workplace)
     assert decision["promoted"]
     assert decision["candidate"] == "v2"
@@ -64,6 +64,7 @@ def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workpl
     model = find_model(workplace / "models" / "champion.json", pointer)
     predictor = Predictor(model, name=pointer.name, version=pointer.version)
     assert predictor.facts["version"] == "v2"
+    assert predictor.facts["detector"] == "yunet"
     assert predictor.facts["weights_sha256"] == load_checkpoint(workplace / "models" / "v2").sha256()
 
 

@@ -68,8 +68,15 @@ def test_every_recipe_trains_and_leaves_what_the_next_stages_need(workplace, ver
     assert run is not None
     assert run.info.run_name == version
     assert run.data.params["backbone"] == checkpoint.recipe.backbone
-    assert {"git_commit", "data_hash", "scale", "precision"} <= set(run.data.tags)
+    assert {"git_commit", "data_hash", "scale", "precision", "mlflow.source.name"} <= set(run.data.tags)
     assert {"train/loss", "validation/macro_f1", "final/macro_f1"} <= set(run.data.metrics)
+
+
+def test_a_long_epoch_is_not_silent(workplace, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("pipeline.progress.SECONDS", 0)
+    train(workplace, "v3")
+    assert "v3 epoch 1/2: 50 %," in caplog.text
 
 
 def test_the_same_seed_gives_the_same_weights(workplace):

@@ -11,24 +11,38 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 logger = logging.getLogger(__name__)
 
 
+SECONDS = 60.0  # between two lines of a long epoch
+
+
 class EpochLines(Callback):
-    """Logs a line an epoch: scores, training faces a second, and the time left."""
+    """Logs a line an epoch: scores, training faces a second, and the time left; in a long epoch, a line a minute."""
 
     def __init__(self, version: str) -> None:
         """Take the name to begin each line with."""
         self.version = version
-        self._began = 0.0
+        self._began = self._said = 0.0
         self._faces = 0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock."""
-        self._began, self._faces = time.monotonic(), 0
+        self._began = self._said = time.monotonic()
+        self._faces = 0
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, _: int
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        """Count the faces."""
+        """Count the faces, and say how far it is if it was silent for long."""
         self._faces += len(batch[0])
+        now = time.monotonic()
+        if now - self._said < SECONDS:
+            return
+        self._said = now
+        share = (index + 1) / trainer.num_training_batches
+        logger.info(
+            "%s epoch %d/%d: %.0f %%, %.0f faces/s, about %.0f s of it left",
+            self.version, trainer.current_epoch + 1, trainer.max_epochs or 0, 100 * share,
+            self._faces / (now - self._began), (now - self._began) * (1 / share - 1),
+        )  # fmt: skip
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Log the line; validation is over by then."""

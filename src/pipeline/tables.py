@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -30,6 +31,15 @@ def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataF
     return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
 
 
-def is_drawn(folder: Path, dataset: str) -> bool:
-    """Return whether a dataset's faces were drawn by the sample generator."""
-    return pq.read_schema(folder / f"{dataset}.parquet").metadata[b"drawn"] == b"True"
+class Origin(NamedTuple):
+    """Whether a dataset's faces were drawn, and by which detector they were found, if by one."""
+
+    drawn: bool
+    detector: str | None
+
+
+def read_origin(folder: Path, dataset: str) -> Origin:
+    """Read where a dataset's faces come from, as `harmonize` wrote it beside them."""
+    metadata = pq.read_schema(folder / f"{dataset}.parquet").metadata
+    detector = metadata[b"detector"].decode()
+    return Origin(metadata[b"drawn"] == b"True", None if detector == "None" else detector)

@@ -14,7 +14,6 @@ from pipeline import registry, tracking
 from pipeline.checkpoint import FACTS, WEIGHTS, Checkpoint, load_checkpoint
 from pipeline.command import run
 from pipeline.export import export_onnx
-from pipeline.faces import detector_name
 from pipeline.files import sha256_of, write_json
 from pipeline.gate import Verdict, judge, rank
 from pipeline.params import Params, load_params
@@ -100,7 +99,7 @@ class Gatekeeper:
                 **checkpoint.facts["preprocessing"],
                 "labels": checkpoint.facts["labels"],
                 "data": list(checkpoint.recipe.data),
-                "detector": detector_name(self.params.faces.yunet),
+                "detector": checkpoint.facts["detector"],
             })  # fmt: skip
             some = self.faces.image.iloc[: self.params.package.faces].tolist()
             prove_parity(checkpoint, self._predictor(file, "candidate"), some, self.params.package.tolerance)

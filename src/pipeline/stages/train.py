@@ -28,7 +28,7 @@ from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.params import Params, TrainParams, load_params
 from pipeline.progress import show_progress
 from pipeline.recipes import Recipe
-from pipeline.tables import is_drawn
+from pipeline.tables import read_origin
 
 logger = logging.getLogger(__name__)
 
@@ -137,12 +137,14 @@ def write_curves(work: Path, curves: Path) -> None:
 
 
 def _facts(version: str, params: Params, recipe: Recipe, faces: Path, made_from: Path) -> dict[str, Any]:
+    origins = [read_origin(faces, name) for name in recipe.data]
     return {
         "version": version,
         "scale": params.scale,
         "seed": params.train.seed,
         "data": read_json(made_from / "faces.json"),
-        "drawn": any(is_drawn(faces, name) for name in recipe.data),
+        "drawn": any(origin.drawn for origin in origins),
+        "detector": next((origin.detector for origin in origins if origin.detector), None),
     }
 
 
