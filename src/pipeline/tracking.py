@@ -11,10 +11,20 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
 from mlflow.utils.time import get_current_time_millis
 
 EXPERIMENT = "expression-recipes"
 ARTIFACTS = Path("mlartifacts")
+SHOWN_AS = {  # else MLflow's pages open as those of language models
+    "mlflow.experimentKind": "custom_model_development",
+    MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME: "own/macro_f1",
+}
 
 
 def tracking_uri() -> str:
@@ -37,7 +47,9 @@ def start_run(client: MlflowClient, version: str, params: Mapping[str, Any], tag
         params: nested parameters; logged with dotted names.
         tags: searchable facts, such as the hash of the data.
     """
-    run = client.create_run(_experiment(client), run_name=version, tags={"version": version, **tags, **git_tags()})
+    run = client.create_run(
+        _experiment(client), run_name=version, tags={"version": version, **tags, **_source_tags(version)}
+    )
     flat = [Param(key, str(value)[:6000]) for key, value in _flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
     return run.info.run_id
@@ -108,12 +120,21 @@ def log_result(
         client.log_artifact(run_id, str(file), folder or None)
 
 
-def git_tags() -> dict[str, str]:
-    """Return the commit, and whether the tree differs from it; `dvc.lock` and metrics change with every run."""
-    commit = _git("rev-parse", "HEAD")
+def _source_tags(version: str) -> dict[str, str]:
+    """Return what made a run: the stage, the commit, and whether the tree differs from it.
+
+    `dvc.lock` and metrics do not count: they change with every run.
+    """
+    commit = _git("rev-parse", "HEAD").strip() or "none"
     changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
     own = [path for path in changed if not path.endswith("dvc.lock") and not path.startswith("metrics")]
-    return {"git_commit": commit.strip() or "none", "git_dirty": str(bool(own)).lower()}
+    return {
+        "git_commit": commit,
+        "git_dirty": str(bool(own)).lower(),
+        MLFLOW_GIT_COMMIT: commit,  # and the next two: for MLflow's own columns
+        MLFLOW_SOURCE_NAME: f"train@{version}",
+        MLFLOW_SOURCE_TYPE: "LOCAL",
+    }
 
 
 def _experiment(client: MlflowClient) -> str:
@@ -122,7 +143,7 @@ def _experiment(client: MlflowClient) -> str:
         return experiment.experiment_id
     # A store in a file needs to be told where pictures and models go; a server has its own place for them.
     location = ARTIFACTS.resolve().as_uri() if tracking_uri().startswith("sqlite") else None
-    return client.create_experiment(EXPERIMENT, artifact_location=location)
+    return client.create_experiment(EXPERIMENT, artifact_location=location, tags=SHOWN_AS)
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
