@@ -195,7 +195,7 @@ def test_sample_scale_shrinks_what_costs_time(version: str) -> None:
 
 def test_sample_scale_multiplies_the_rates() -> None:
     v1, v7 = RECIPES["v1"].at("sample").optimizer, RECIPES["v7"].at("sample").optimizer
-    assert (v1.lr, v1.backbone_lr) == (pytest.approx(10 * 1e-4), None)
+    assert (v1.lr, v1.backbone_lr) == (pytest.approx(20 * 1e-4), None)
     assert (v7.lr, v7.backbone_lr) == (pytest.approx(20 * 1e-4), pytest.approx(20 * 1e-5))
 
 
@@ -219,6 +219,6 @@ def test_a_large_dataset_gets_fewer_epochs_at_sample_scale_only() -> None:
     recipe = RECIPES["v1"]
     small = recipe.at("sample")
     assert small.for_faces(300).epochs == small.epochs
-    assert small.for_faces(28_000).epochs == 3  # 1750 steps each, and none begins after 4000
+    assert small.for_faces(28_000).epochs == 5  # 875 steps each, and none begins after 4000
     assert small.for_faces(10_000_000).epochs == 1
     assert recipe.at("full").for_faces(10_000_000).epochs == recipe.epochs

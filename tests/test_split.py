@@ -3,6 +3,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -11,8 +13,8 @@ from pipeline.params import SplitParams
 from pipeline.stages.split import main, split, summarize
 
 PARAMS = SplitParams(validation=0.1, test=0.1, seed=0)
-COLUMNS = ["face_id", "dataset", "label", "native_split", "person", "pixel_sha256"]
-Row = tuple[str, str, str, str, str | None, str]
+COLUMNS = ["face_id", "dataset", "label", "native_split", "person", "pixel_sha256", "phash"]
+Row = tuple[str, str, str, str, str | None, str, str]
 
 
 def face(
@@ -22,9 +24,13 @@ def face(
     dataset: str = "fer2013",
     person: str | None = None,
     picture: str | None = None,
+    cropped: int = 0,
 ) -> Row:
-    """Return a row; two rows with the same `picture` are copies of each other."""
-    return face_id, dataset, label, native_split, person, hashlib.sha256((picture or face_id).encode()).hexdigest()
+    """Return a row; two rows with the same `picture` are copies, but for as many bits as one of them is `cropped`."""
+    phash = hashlib.sha256((picture or face_id).encode()).hexdigest()
+    pixels = hashlib.sha256(f"{phash}{cropped}".encode()).hexdigest()
+    changed = f"{int(phash, 16) ^ ((1 << cropped) - 1):064x}"
+    return face_id, dataset, label, native_split, person, pixels, changed
 
 
 def table(*rows: Row) -> pd.DataFrame:
@@ -133,6 +139,16 @@ def test_copy_goes_where_the_later_split_has_the_face(stays: str, goes: str, els
         assert result.loc[f"copy{number}", ["split", "reason"]].tolist() == ["none", f"copy of a {stays} face"]
     # Leaked are the evaluation faces that were also there to be learned; copies themselves are not evaluated.
     assert list(result.index[result.leaked]) == (["kept"] if goes == "train" else [])
+
+
+@pytest.mark.parametrize(
+    ("cropped", "bits", "found"), [(56, 56, True), (57, 56, False), (1, 0, False), (0, -1, True), (1, -1, False)]
+)
+def test_a_copy_that_was_cropped_is_a_copy(cropped: int, bits: int, found: bool) -> None:
+    rows = official(face("kept", "test", picture="p"), face("copy", picture="p", cropped=cropped))
+    result = put(rows, SplitParams(near_duplicate_bits=bits))
+    assert result.leaked["kept"] == found
+    assert result.split["copy"] == ("none" if found else "train")
 
 
 def test_no_picture_stands_in_two_splits() -> None:
@@ -248,15 +264,35 @@ def test_summary_counts_faces_leaks_and_what_went() -> None:
     }
 
 
+def write_faces(folder: Path, dataset: str, *rows: Row, drawn: bool = False) -> None:
+    folder.mkdir(exist_ok=True)
+    faces = pa.Table.from_pandas(table(*rows))
+    metadata = {"drawn": str(drawn), "detector": "None"}
+    pq.write_table(faces.replace_schema_metadata(metadata), folder / f"{dataset}.parquet")
+
+
+def write_params(use: list[str], **shares: float) -> None:
+    params = {"use": use, "run": ["v1"], "recipes": {}, "split": shares}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
 def test_main_splits_the_datasets_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for dataset in ("fer2013", "rafdb", "wild"):
-        faces = table(*many(20, native_split="none", dataset=dataset))
-        (tmp_path / "faces").mkdir(exist_ok=True)
-        faces.to_parquet(tmp_path / "faces" / f"{dataset}.parquet")
-    params = {"use": ["fer2013", "wild"], "run": ["v1"], "recipes": {}, "split": {"test": 0.5, "validation": 0}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
+    for dataset in ("fer2013", "rafdb", "wild"):
+        write_faces(Path("faces"), dataset, *many(20, native_split="none", dataset=dataset))
+    write_params(["fer2013", "wild"], test=0.5, validation=0)
     main(Path("faces"), Path("splits.parquet"), Path("split.json"))
     assert set(pd.read_parquet("splits.parquet").dataset) == {"fer2013", "wild"}
     expected = {"train": 10, "validation": 0, "test": 10, "none": 0}
     assert read_json(Path("split.json"))["faces"] == {"fer2013": expected, "wild": expected}
+
+
+def test_near_copies_are_looked_for_among_photographs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copies = [face(f"{dataset}{n}", dataset=dataset, picture=dataset, cropped=9 * n) for dataset in ("fer2013", "rafdb")
+              for n in range(2)]  # fmt: skip
+    write_faces(Path("faces"), "fer2013", *copies[:2])
+    write_faces(Path("faces"), "rafdb", *copies[2:], drawn=True)
+    write_params(["fer2013", "rafdb"], validation=0)
+    main(Path("faces"), Path("splits.parquet"), Path("split.json"))
+    assert pd.read_parquet("splits.parquet").groupby("dataset").group.nunique().to_dict() == {"fer2013": 1, "rafdb": 2}

@@ -40,6 +40,7 @@ def sound() -> Tables:
                     "native_label": label,
                     "person": None,
                     "pixel_sha256": hashlib.sha256(image).hexdigest(),
+                    "phash": None,
                     "width": 48,
                     "height": 48,
                     "box": [0, 0, 48, 48],

@@ -50,11 +50,15 @@ class FacesParams(Section):
 
 
 class SplitParams(Section):
-    """Shares that are cut off where a source brings no official split."""
+    """Shares that are cut off where a source brings no official split, and what counts as a copy of a picture.
+
+    `near_duplicate_bits`: of the 256 bits of a perceptual hash, how many may differ; -1: only equal pixels are copies.
+    """
 
     validation: Fraction = 0.1
     test: Fraction = 0.1
     seed: Annotated[int, Field(ge=0)] = 0
+    near_duplicate_bits: Annotated[int, Field(ge=-1, le=96)] = 56
 
 
 class ValidateParams(Section):

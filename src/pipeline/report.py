@@ -12,12 +12,13 @@ from pipeline.labels import LABELS
 from pipeline.transforms import decode, encode, is_image, resize
 
 PICTURES_PER_CLASS = 8
+GROUPS, COPIES = 24, 8  # shown of the pictures that stand there more than once, and of the faces of each
 THUMBNAIL = 56
 SPLITS = ("train", "validation", "test", "none")
 
 
 def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, Any]], harmonized: Path) -> str:
-    """Render the page: verdict, classes by dataset and split, sample faces, what was dropped and why.
+    """Render the page: verdict, classes by dataset and split, what was dropped and why, copies, sample faces.
 
     Args:
         faces: `face_id, image, label, dataset` of all faces.
@@ -44,6 +45,7 @@ def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, 
         pictures={name: _pictures(faces[faces.dataset == name]) for name in datasets},
         dropped={name: read_json(file)["dropped"] for name, file in counted.items() if file.exists()},
         removed=splits[splits.split == "none"].reason.value_counts().to_dict(),
+        copies=_copies(faces, splits),
         leaked=splits[splits.leaked].groupby(["dataset", "split"]).size().to_dict(),
     )
 
@@ -57,6 +59,25 @@ def _pictures(faces: pd.DataFrame) -> dict[str, list[str]]:
         shown = [_data_address(data) for data in images.iloc[::step][:PICTURES_PER_CLASS]]
         chosen[label] = [address for address in shown if address]
     return chosen
+
+
+def _copies(faces: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
+    """Count the pictures that stand there more than once, and show some: those with conflicting labels first."""
+    copies = splits[splits.group.duplicated(keep=False)].merge(faces[["face_id", "image"]], on="face_id")
+    groups = copies.groupby("group").agg(labels=("label", "nunique"), faces=("label", "size"))
+    first = groups.sort_values(["labels", "faces"], ascending=False, kind="stable").index[:GROUPS]
+    return {
+        "groups": len(groups),
+        "faces": len(copies),
+        "conflicting": int((groups.labels > 1).sum()),
+        "shown": [
+            [
+                (_data_address(face.image), f"{face.label}, {face.dataset} {face.split}")
+                for face in copies[copies.group == name].iloc[:COPIES].itertuples()
+            ]
+            for name in first
+        ],
+    }
 
 
 def _data_address(data: bytes) -> str | None:

@@ -8,38 +8,39 @@ from typing import Any
 import pandas as pd
 
 from pipeline.command import run
+from pipeline.duplicates import group_pictures
 from pipeline.files import write_json, written_whole
 from pipeline.params import SplitParams, load_params
-from pipeline.tables import read_faces
+from pipeline.tables import read_faces, read_origin
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")  # a copy goes where the later of two splits has its face
 MAJORITY = 3
-COLUMNS = ("face_id", "dataset", "label", "native_split", "person", "pixel_sha256")
+COLUMNS = ("face_id", "dataset", "label", "native_split", "person", "pixel_sha256", "phash")
 
 
 def split(faces: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
     """Assign every face to a split.
 
     Official splits are kept. A dataset without an official validation split gets one cut off its training faces; one
-    without any split is cut three ways; both grouped by person (or duplicate group) and stratified by label. Then no
-    group of identical pictures stands in two splits: test wins over validation, validation over train. An evaluation
-    face stays and is marked as leaked, its training copies go; so do training copies that disagree about the label,
-    unless one label has a majority of at least three.
+    without any split is cut three ways; both grouped by person (or picture) and stratified by label. Then no picture
+    stands in two splits, also not cropped or compressed in another way (`pipeline.duplicates`): test wins over
+    validation, validation over train. An evaluation face stays and is marked as leaked, its training copies go; so do
+    training copies that disagree about the label, unless one label has a majority of at least three.
 
     Args:
-        faces: columns `face_id, dataset, label, native_split, person, pixel_sha256`.
-        params: the shares to cut off, and the seed of the choice.
+        faces: columns `face_id, dataset, label, native_split, person, pixel_sha256, phash`.
+        params: the shares to cut off, the seed of the choice, and how near copies are looked for.
 
     Returns:
         one row a face, in the order given: `face_id, dataset, label, split` (train, validation, test or none),
         `group, leaked, reason`.
     """
     table = faces[["face_id", "dataset", "label", "native_split"]].copy()
-    table["group"] = faces.pixel_sha256.str[:16]
+    table["group"] = group_pictures(faces.pixel_sha256, faces.phash, params.near_duplicate_bits)
     table["split"], table["reason"] = "none", ""
-    for _, one in faces.groupby("dataset", sort=True):
+    for _, one in faces.assign(group=table.group).groupby("dataset", sort=True):
         for assigned, reason, index in _official_or_held_out(one, params):
             table.loc[index, ["split", "reason"]] = assigned, reason
     return _without_conflicts(_without_leaks(table)).drop(columns="native_split")
@@ -78,8 +79,8 @@ def _official_or_held_out(faces: pd.DataFrame, params: SplitParams) -> list[tupl
 
 
 def _held_out(faces: pd.DataFrame, share: float, seed: int) -> tuple[pd.Index, pd.Index]:
-    """Return the rows of a share of the faces and of the others; whole persons and groups, each label in proportion."""
-    unit = faces.person.where(faces.person.notna(), faces.pixel_sha256)
+    """Return the rows of a share of the faces and of the others; whole persons and pictures, labels in proportion."""
+    unit = faces.person.where(faces.person.notna(), faces.group)
     units = pd.DataFrame({"unit": unit, "stratum": faces.label.where(faces.person.isna(), "person")})
     units = units.sort_values(["unit", "stratum"]).drop_duplicates("unit")
     # The order is each unit's own hash: a new face moves hardly any other across the line.
@@ -126,9 +127,12 @@ def _without_conflicts(table: pd.DataFrame) -> pd.DataFrame:
 def main(faces: Path, table: Path, metrics: Path) -> None:
     """Split the faces of all datasets in use, found in the folder FACES, into TABLE; write counts to METRICS."""
     params = load_params()
-    result = split(
-        pd.concat([read_faces(faces, name, COLUMNS) for name in params.use], ignore_index=True), params.split
-    )
+    tables = [read_faces(faces, name, COLUMNS) for name in params.use]
+    for name, rows in zip(params.use, tables, strict=True):
+        if read_origin(faces, name).drawn:
+            # Drawn heads are so alike that those of different people come as near as copies of a photograph.
+            rows["phash"] = None
+    result = split(pd.concat(tables, ignore_index=True), params.split)
     with written_whole(table) as file:
         result.to_parquet(file, index=False)
     summary = summarize(result)
