@@ -239,3 +239,17 @@ def test_damaged_download_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_detector_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
     said = refused(tmp_path, "wild", dict(islice(draw("wild", 3), 1)), yunet=tmp_path / "nix.onnx")
     assert "nix.onnx" in said
+
+
+def test_numbers_that_do_not_fit_the_official_class_counts_are_doubted(tmp_path: Path) -> None:
+    maps = SOURCES["affectnet"].label_maps
+    files = {
+        f"AffectNet/train/{code}/{number}.jpg": image(number, shape=(8, 8, 3))
+        for code, label in maps["official"].items()
+        for number in range(SOURCES["affectnet"].train_counts[label] // 3000)
+    }
+    counts, _ = run(tmp_path, "affectnet", files, label_map="ferplus-order")
+    assert "(label_map: official)" in counts["label_map_doubt"]
+    (tmp_path / "again").mkdir()
+    counts, _ = run(tmp_path / "again", "affectnet", files, label_map="official")
+    assert counts["label_map_doubt"] is None

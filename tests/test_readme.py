@@ -7,8 +7,10 @@ from pathlib import Path
 import yaml
 
 from pipeline.bento import NAME
+from pipeline.labels import LABELS
 from pipeline.params import DATASETS, Params, load_params
 from pipeline.sources import SOURCES
+from pipeline.sources.fer2013 import CSV_CODES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +33,17 @@ def test_every_file_that_is_linked_exists():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
     assert all((ROOT / link).exists() for link in links)
+
+
+def test_the_table_of_native_labels_is_what_the_adapters_do():
+    lines = [line.strip("| ").split(" | ") for line in README.splitlines() if line.count(" | ") == 6]
+    table = {cells[0].removeprefix("*dropped*: "): cells[1:] for cells in lines if cells[1] != "`fer2013` CSV"}
+    assert set(table) == {*LABELS, "contempt"}
+    codes = {str(code): label for code, label in enumerate(CSV_CODES)}
+    maps = [codes, *(labels for name in ("rafdb", "affectnet", "wild") for labels in SOURCES[name].label_maps.values())]
+    for label, cells in table.items():
+        for cell, labels in zip(cells, maps, strict=True):
+            assert set(cell.split(", ")) - {""} == {native for native, meant in labels.items() if meant == label}
 
 
 def test_every_dataset_is_listed_with_its_handle():

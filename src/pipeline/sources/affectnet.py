@@ -35,4 +35,14 @@ SOURCE = Source(
     cropped=True,
     label_maps={name: {str(code): label for code, label in enumerate(order)} for name, order in ORDERS.items()},
     read=_read,
+    train_counts={
+        "neutral": 74_874,
+        "happy": 134_415,
+        "sad": 25_459,
+        "surprise": 14_090,
+        "fear": 6_378,
+        "disgust": 3_803,
+        "angry": 24_882,
+        "contempt": 3_750,
+    },
 )

@@ -1,7 +1,7 @@
 """What every adapter gives: pictures with the label, the split and the person that their place in a layout says."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.archive import Archive
@@ -34,7 +34,8 @@ class Source:
 
     `layout` says in words what is expected, for the error of somebody who brought something else. `cropped` is true
     where every picture is one face already. `label_maps` are the known meanings of the native labels, by name; the
-    first is the default.
+    first is the default. `train_counts` are the official release's training pictures by label, where the native labels
+    are numbers that somebody may have numbered otherwise.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     cropped: bool
     label_maps: dict[str, dict[str, str]]
     read: Callable[[Archive], Iterator[Picture]]
+    train_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def located(archive: Archive, locate: Callable[[str], Place | None]) -> Iterator[Picture]:

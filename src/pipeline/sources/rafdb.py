@@ -29,4 +29,13 @@ SOURCE = Source(
     cropped=True,
     label_maps={"codes": CODES},
     read=_read,
+    train_counts={
+        "surprise": 1290,
+        "fear": 281,
+        "disgust": 717,
+        "happy": 4772,
+        "sad": 1982,
+        "angry": 705,
+        "neutral": 2524,
+    },
 )

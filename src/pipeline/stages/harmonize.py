@@ -27,6 +27,7 @@ from pipeline.files import write_json, written_whole
 from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, load_params
 from pipeline.sources import SOURCES, Picture
+from pipeline.sources.counts import doubt
 from pipeline.transforms import Image, ImageError, decode, encode
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
         params: face detection, for datasets of whole pictures.
 
     Returns:
-        counts: pictures read, faces kept, faces by label, pictures dropped by reason.
+        counts: pictures read, faces kept, faces by label, pictures dropped by reason; and a sentence where the class
+        counts speak against the label map.
 
     Raises:
         PipelineError: if the raw file is damaged, or holds nothing in the dataset's layout.
@@ -76,6 +78,7 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
     source = SOURCES[dataset]
     archive, manifest = open_raw(raw)
     kept: Counter[str] = Counter()
+    native: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     to_row = partial(_row_or_reason, dataset=dataset, labels=labels, params=None if source.cropped else params)
     facts = {"drawn": manifest["drawn"], "detector": None if source.cropped else faces.detector_name(params.yunet)}
@@ -90,6 +93,7 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
             source.read(archive), desc=f"harmonize {dataset}", unit=" pictures", mininterval=1, disable=None
         )
         for some in _in_groups(pictures, AT_ONCE):
+            native.update(picture.place.native_label for picture in some if picture.place.native_split == "train")
             results = list(pool.map(to_row, some, chunksize=64))
             rows = [result for result in results if not isinstance(result, str)]
             dropped.update(result for result in results if isinstance(result, str))
@@ -99,11 +103,15 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
             why = f"all {dropped.total()} pictures were dropped ({dict(dropped)})" if dropped else "no picture fits"
             raise PipelineError(f"{manifest['file']['name']} as {dataset}: {why}; expected {source.layout}")
     logger.info("%s: %d faces, dropped: %s", dataset, kept.total(), dict(dropped) or "none")
+    doubted = doubt(native, source.train_counts, labels, source.label_maps) if source.train_counts and native else None
+    if doubted:
+        logger.warning("warning: %s: %s", dataset, doubted)
     return {
         "pictures": kept.total() + dropped.total(),
         "faces": kept.total(),
         "labels": {label: kept[label] for label in LABEL_IDS},
         "dropped": dict(sorted(dropped.items())),
+        "label_map_doubt": doubted,
         **facts,
     }
 
