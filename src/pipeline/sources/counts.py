@@ -12,7 +12,7 @@ Map = Mapping[str, str]
 CLEARLY = 0.2  # by so much the counts must fit better, as a mean of |log ratio| a class, for anything to be said
 
 
-def propose_map(found: Mapping[str, int], official: Mapping[str, int]) -> dict[str, str]:
+def propose_map(found: Mapping[str, int], official: Mapping[str, int]) -> Map:
     """Return the label that each native code most likely stands for: the assignment with the nearest class shares.
 
     Args:
@@ -39,13 +39,16 @@ def doubt(found: Mapping[str, int], official: Mapping[str, int], chosen: Map, kn
     found = {code: count for code, count in found.items() if code in chosen}  # others are dropped, and counted as such
     if len(found) < len(LABELS):
         return None
-    proposed = propose_map(found, official)
+    proposed, name = propose_map(found, official), None
+    misfits = {name: _misfit(found, official, labels) for name, labels in known.items()}
+    nearest = min(misfits, key=misfits.__getitem__)
+    # Some classes are about as frequent as others; a map that somebody uses is likelier than one that nobody does.
+    if misfits[nearest] - _misfit(found, official, proposed) < CLEARLY:
+        proposed, name = known[nearest], nearest
     if _misfit(found, official, chosen) - _misfit(found, official, proposed) < CLEARLY:
         return None
-    meant = ", ".join(f"{code} = {label}" for code, label in proposed.items())
-    names = [name for name, labels in known.items() if proposed.items() <= labels.items()]
-    named = f" (label_map: {names[0]})" if names else ""
-    return f"its class counts do not fit its label map; they fit {meant}{named}"
+    meant = ", ".join(f"{code} = {proposed[code]}" for code in sorted(found))
+    return f"its class counts do not fit its label map; they fit {meant}" + (f" (label_map: {name})" if name else "")
 
 
 def _misfit(found: Mapping[str, int], official: Mapping[str, int], meant: Map) -> float:
