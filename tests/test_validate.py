@@ -28,7 +28,8 @@ def sound() -> Tables:
     rows = []
     for label_id, label in enumerate(LABELS):
         for number, native_split in enumerate(["train"] * 4 + ["validation", "test"]):
-            image = encode(np.full((48, 48, 3), 30 * label_id + number, np.uint8))
+            stripes = np.where(np.arange(48) % 8 < 4, 60, 120 + 15 * label_id + number).astype(np.uint8)
+            image = encode(np.broadcast_to(stripes[:, None], (48, 48, 3)))
             rows.append(
                 {
                     "face_id": f"{label}-{number}",
@@ -132,6 +133,21 @@ def test_too_little_is_a_warning(params: ValidateParams, row: str) -> None:
     assert {entry["severity"] for entry in found.values()} == {"warning"}
     assert all(row in entry["rows"] or entry["failed"] > 10 for entry in found.values())
     assert found
+
+
+@pytest.mark.parametrize(
+    ("grey", "expectations"),
+    [
+        (0, {"faces are neither dark nor glaring", "faces are neither blurred nor blank"}),
+        (250, {"faces are neither dark nor glaring", "faces are neither blurred nor blank"}),
+        (128, {"faces are neither blurred nor blank"}),
+    ],
+)
+def test_a_blank_face_is_a_warning_that_names_it(grey: int, expectations: set[str]) -> None:
+    blank = encode(np.full((48, 48, 3), grey, np.uint8))
+    found = failed(*change_face("image", blank)(sound()))
+    assert set(found) == expectations
+    assert {(entry["severity"], *entry["rows"]) for entry in found.values()} == {("warning", "angry-3")}
 
 
 def test_only_the_first_ten_rows_are_named() -> None:

@@ -16,7 +16,7 @@ SPLITS = ["train", "validation", "test", "none"]
 
 
 def face_expectations(params: ValidateParams) -> list[gxe.Expectation]:
-    """Return the expectations on faces, one row a face with its split and `splits_of_group`."""
+    """Return the expectations on faces, one row a face with its split and what `validate` adds to it."""
     native = {
         (f"{source.name}: {native}", label)
         for source in SOURCES.values()
@@ -46,6 +46,19 @@ def face_expectations(params: ValidateParams) -> list[gxe.Expectation]:
         ),
         gxe.ExpectColumnValuesToBeBetween(column="width", min_value=params.minimum_side, severity=WARNING),
         gxe.ExpectColumnValuesToBeBetween(column="height", min_value=params.minimum_side, severity=WARNING),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="brightness",
+            min_value=params.brightness[0],
+            max_value=params.brightness[1],
+            severity=WARNING,
+            description="faces are neither dark nor glaring",
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="sharpness",
+            min_value=params.minimum_sharpness,
+            severity=WARNING,
+            description="faces are neither blurred nor blank",
+        ),
     ]
 
 

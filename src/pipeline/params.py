@@ -62,10 +62,16 @@ class SplitParams(Section):
 
 
 class ValidateParams(Section):
-    """What the data must hold to be trained on."""
+    """What the data must hold to be trained on.
+
+    `brightness` is the range of a face's mean grey value (0..255); sharpness is the variance of its Laplacian at 48
+    pixels, 0 where it is all of one colour.
+    """
 
     minimum_train_faces_per_class: Annotated[int, Field(ge=0)] = 10
     minimum_side: Count = 24
+    brightness: tuple[float, float] = (40, 220)
+    minimum_sharpness: Annotated[float, Field(ge=0)] = 100
 
 
 class TrainParams(Section):

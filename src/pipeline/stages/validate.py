@@ -1,11 +1,13 @@
 """Stage 4: hold faces and splits against what they must be; a hard failure stops the pipeline with the rows named."""
 
 import logging
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pandas as pd
 
 from pipeline.command import run
@@ -16,9 +18,11 @@ from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
 from pipeline.report import data_page
 from pipeline.tables import read_faces
-from pipeline.transforms import is_image
+from pipeline.transforms import ImageError, decode, resize
 
 logger = logging.getLogger(__name__)
+
+SHARPNESS_SIDE = 48  # the same for all, so that faces of all sizes compare
 
 
 def validate(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams) -> list[dict[str, Any]]:
@@ -35,10 +39,11 @@ def validate(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams) 
     table = faces.merge(splits[["face_id", "split", "group"]], on="face_id", how="left")
     used = table[table.split != "none"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        readable = list(pool.map(is_image, table.image))
+        looks = pd.DataFrame(pool.map(_look, table.image), columns=["brightness", "sharpness"], index=table.index)
     table = table.assign(
+        **looks,
         native=table.dataset + ": " + table.native_label,
-        image_readable=readable,
+        image_readable=looks.brightness.notna(),
         splits_of_group=table.group.map(used.groupby("group").split.nunique()).fillna(0),
     )
     classes = (
@@ -55,6 +60,17 @@ def validate(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams) 
         *check(checkable, face_expectations(params), "face_id"),
         *check(classes, class_expectations(params), "class"),
     ]
+
+
+def _look(image: object) -> tuple[float, float]:
+    """Return the brightness and sharpness of an encoded face, NaN where it can not be decoded."""
+    if not isinstance(image, bytes):
+        return math.nan, math.nan
+    try:
+        grey = cv2.cvtColor(resize(decode(image), SHARPNESS_SIDE), cv2.COLOR_RGB2GRAY)
+    except ImageError:
+        return math.nan, math.nan
+    return float(grey.mean()), float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) -> None:
