@@ -14,11 +14,13 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.labels import LABELS
 from pipeline.params import SplitParams, ValidateParams
+from pipeline.sources import SOURCES
 from pipeline.stages.split import split
 from pipeline.stages.validate import main, validate
 from pipeline.transforms import encode
 
 PARAMS = ValidateParams(minimum_train_faces_per_class=4, minimum_side=48)
+MAPS = {"fer2013": SOURCES["fer2013"].labels()}
 OUTPUTS = [Path(name) for name in ("faces", "splits.parquet", "harmonized", "validation.json", "data.html")]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -53,7 +55,7 @@ def sound() -> Tables:
 
 def failed(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams = PARAMS) -> dict[str, dict[str, Any]]:
     """Return what does not hold, by expectation."""
-    return {entry["expectation"]: entry for entry in validate(faces, splits, params) if not entry["met"]}
+    return {entry["expectation"]: entry for entry in validate(faces, splits, params, MAPS) if not entry["met"]}
 
 
 def change_face(column: str, value: Any) -> Callable[[Tables], Tables]:

@@ -1,5 +1,6 @@
 """What the data must hold, as Great Expectations suites: one over the faces, one over the training classes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import great_expectations as gx
@@ -9,20 +10,19 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 
 from pipeline.labels import LABEL_IDS, LABELS
 from pipeline.params import ValidateParams
-from pipeline.sources import SOURCES
 
 WARNING = FailureSeverity.WARNING
 SPLITS = ["train", "validation", "test", "none"]
 
 
-def face_expectations(params: ValidateParams) -> list[gxe.Expectation]:
-    """Return the expectations on faces, one row a face with its split and what `validate` adds to it."""
-    native = {
-        (f"{source.name}: {native}", label)
-        for source in SOURCES.values()
-        for labels in source.label_maps.values()
-        for native, label in labels.items()
-    }
+def face_expectations(params: ValidateParams, maps: Mapping[str, Mapping[str, str]]) -> list[gxe.Expectation]:
+    """Return the expectations on faces, one row a face with its split and what `validate` adds to it.
+
+    Args:
+        params: what is to be met.
+        maps: by dataset, what its native labels mean.
+    """
+    native = {(f"{dataset}: {native}", label) for dataset, labels in maps.items() for native, label in labels.items()}
     return [
         gxe.ExpectColumnValuesToNotBeNull(column="face_id"),
         gxe.ExpectColumnValuesToBeUnique(column="face_id"),

@@ -133,6 +133,10 @@ class Params(Section):
             raise PipelineError(f"there is no dataset {name!r}; there are {', '.join(DATASETS)}")
         return getattr(self.datasets, name)
 
+    def label_map(self, dataset: str) -> str | None:
+        """Return the name of the chosen meaning of a dataset's native labels, or nothing where there is no choice."""
+        return getattr(self.dataset(dataset), "label_map", None)
+
     def recipe(self, version: str) -> Recipe:
         """Return the recipe of a version as it runs at the present scale.
 

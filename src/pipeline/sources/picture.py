@@ -46,6 +46,10 @@ class Source:
     read: Callable[[Archive], Iterator[Picture]]
     train_counts: Mapping[str, int] = field(default_factory=dict)
 
+    def labels(self, name: str | None = None) -> dict[str, str]:
+        """Return what the native labels mean by the map of that name, or by the default."""
+        return self.label_maps[name or next(iter(self.label_maps))]
+
 
 def located(archive: Archive, locate: Callable[[str], Place | None]) -> Iterator[Picture]:
     """Give the pictures of an archive whose place the layout knows; other files are not the dataset's pictures."""

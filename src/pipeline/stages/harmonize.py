@@ -173,9 +173,7 @@ def _pixel_hash(pixels: Image) -> str:
 def main(dataset: str, raw: Path, table: Path, metrics: Path) -> None:
     """Turn the pictures of DATASET in RAW into the TABLE of its faces, and write its counts to METRICS."""
     params = load_params()
-    chosen = getattr(params.dataset(dataset), "label_map", None)
-    maps = SOURCES[dataset].label_maps
-    labels = maps[chosen or next(iter(maps))]
+    labels = SOURCES[dataset].labels(params.label_map(dataset))
     write_json(metrics, harmonize(dataset, raw, table, labels, params.faces))
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
 from pipeline.report import data_page
+from pipeline.sources import SOURCES
 from pipeline.tables import read_faces
 from pipeline.transforms import ImageError, decode, resize
 
@@ -25,13 +27,16 @@ logger = logging.getLogger(__name__)
 SHARPNESS_SIDE = 48  # the same for all, so that faces of all sizes compare
 
 
-def validate(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams) -> list[dict[str, Any]]:
+def validate(
+    faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams, maps: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
     """Check the faces of all datasets together with their splits.
 
     Args:
         faces: the tables of `harmonize`, one below the other.
         splits: the table of `split`.
         params: sizes and counts to be met.
+        maps: by dataset, what its native labels mean.
 
     Returns:
         one dict an expectation, as `pipeline.expectations.check` describes it.
@@ -57,7 +62,7 @@ def validate(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams) 
     classes["class"] = classes.dataset + ": " + classes.label
     checkable = table.drop(columns=["image", "box"])
     return [
-        *check(checkable, face_expectations(params), "face_id"),
+        *check(checkable, face_expectations(params, maps), "face_id"),
         *check(classes, class_expectations(params), "class"),
     ]
 
@@ -80,7 +85,8 @@ def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) 
                "width", "height", "box")  # fmt: skip
     table = pd.concat([read_faces(faces, name, columns) for name in params.use], ignore_index=True)
     split_table = pd.read_parquet(splits)
-    checks = validate(table, split_table, params.validate_)
+    maps: dict[str, dict[str, str]] = {name: SOURCES[name].labels(params.label_map(name)) for name in params.use}
+    checks = validate(table, split_table, params.validate_, maps)
     failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
     warnings = [entry for entry in checks if not entry["met"] and entry["severity"] != "critical"]
     with written_whole(page) as file:
