@@ -33,6 +33,7 @@ lint: install ## check style and types
 	$(BIN)/mypy
 
 ui: install ## compare the versions in MLflow, at http://localhost:5000
+	@echo 'compare the versions at http://localhost:$(UI_PORT)/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART'
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port $(UI_PORT) \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root ./mlartifacts
 

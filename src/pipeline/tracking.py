@@ -11,20 +11,11 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME,
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
-)
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from mlflow.utils.time import get_current_time_millis
 
 EXPERIMENT = "expression-recipes"
 ARTIFACTS = Path("mlartifacts")
-SHOWN_AS = {  # else MLflow's pages open as those of language models
-    "mlflow.experimentKind": "custom_model_development",
-    MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME: "own/macro_f1",
-}
 
 
 def tracking_uri() -> str:
@@ -143,7 +134,7 @@ def _experiment(client: MlflowClient) -> str:
         return experiment.experiment_id
     # A store in a file needs to be told where pictures and models go; a server has its own place for them.
     location = ARTIFACTS.resolve().as_uri() if tracking_uri().startswith("sqlite") else None
-    return client.create_experiment(EXPERIMENT, artifact_location=location, tags=SHOWN_AS)
+    return client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
