@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 import zipfile
 from collections.abc import Iterable
 from contextlib import closing
@@ -9,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import kagglehub
+import requests
+from kagglehub.exceptions import (
+    BackendError,
+    CredentialError,
+    DataCorruptionError,
+    KaggleEnvironmentError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from tqdm import tqdm
 
 from pipeline import sample
@@ -22,6 +32,12 @@ from pipeline.sources.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
 
+KAGGLE_ERRORS = (
+    OSError, ValueError, BackendError, CredentialError, DataCorruptionError, KaggleEnvironmentError, NotFoundError,
+    UnauthenticatedError,
+)  # fmt: skip
+PAUSES = (2, 10, 60)  # seconds between attempts
+TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
 
 
@@ -63,6 +79,7 @@ def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path
     path = Path(_kaggle(dataset)) if source == "kaggle" else Path(source)
     try:
         with closing(open_archive(path)) as opened:
+            _check_space(folder, path)
             if path.is_dir():
                 return _pack(archive, ((name, opened.read(name)) for name in opened.paths()), f"pack {dataset}")
         return Path(shutil.copyfile(path, folder / path.name))
@@ -74,15 +91,36 @@ def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path
         raise PipelineError(f"datasets.{dataset}.from: {path} can not be copied: {error.strerror}") from error
 
 
+def _check_space(folder: Path, source: Path) -> None:
+    files = source.rglob("*") if source.is_dir() else [source]
+    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
+    if needed > free:
+        raise PipelineError(f"{source} takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left")
+
+
 def _kaggle(dataset: str) -> str:
+    """Download from Kaggle into its own cache; what an attempt got, the next one goes on from."""
     handle = SOURCES[dataset].handle
-    try:
-        return kagglehub.dataset_download(handle)
-    except (OSError, ValueError, kagglehub.exceptions.KaggleApiHTTPError) as error:
-        raise PipelineError(
-            f"datasets.{dataset}.from: kaggle does not give {handle} ({' '.join(str(error).split())[:200]}); check the "
-            f"network, put an API token into ~/.kaggle/kaggle.json and accept the licence on the dataset's page"
-        ) from error
+    for pause in (*PAUSES, None):
+        try:
+            return kagglehub.dataset_download(handle)
+        except KAGGLE_ERRORS as error:
+            why = " ".join(str(error).split())[:200]
+            if pause is None or not may_pass(error):
+                raise PipelineError(
+                    f"datasets.{dataset}.from: kaggle does not give {handle} ({why}); check the network, put an API "
+                    f"token into ~/.kaggle/kaggle.json and accept the licence on the dataset's page"
+                ) from error
+            logger.warning("%s: %s; trying again in %d s", handle, why, pause)
+            time.sleep(pause)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def may_pass(error: Exception) -> bool:
+    """Return whether a failure may be over at the next attempt: the network's and the server's own, not a refusal."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code == TOO_MANY_REQUESTS or error.response.status_code >= SERVER_ERROR
+    return isinstance(error, requests.RequestException | DataCorruptionError)
 
 
 def _pack(archive: Path, members: Iterable[tuple[str, bytes]], title: str) -> Path:
