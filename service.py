@@ -31,8 +31,9 @@ WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
 
 def open_served() -> Predictor:
     """Open the model that was chosen when the server started."""
-    yunet = os.environ.get("FER_YUNET")
-    return Predictor(**json.loads(os.environ[SERVED]), yunet=Path(yunet) if yunet else None)
+    served, yunet = json.loads(os.environ[SERVED]), os.environ.get("FER_YUNET")
+    file = Path(served.pop("model_file"))
+    return Predictor(file, **served, yunet=Path(yunet) if yunet else None)
 
 
 @bentoml.service(

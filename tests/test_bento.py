@@ -11,6 +11,7 @@ from pipeline.bento import build_bento
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
+from pipeline.predictor import DETECTOR_FILE
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +37,16 @@ def test_bento_holds_one_model_and_a_pointer_that_finds_it(source: Path) -> None
     pointer = read_pointer(pointer_file)
     assert pointer.location == "registry/expression-classifier-sample/2.onnx"
     assert list(source.rglob("*.onnx")) == [find_model(pointer_file, pointer)]
+
+
+def test_bento_brings_the_detector_that_lies_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    model = toy_model(tmp_path / "model.onnx", detector="yunet")
+    (tmp_path / DETECTOR_FILE).write_bytes(b"yunet")
+    write_pointer(tmp_path / "champion.json", Pointer("expression-classifier", "7", str(model), sha256_of(model)))
+    build_bento(ROOT, tmp_path / "champion.json", "7")
+    folder = tmp_path / "home/bentos/expression_service/7/src/models/registry/expression-classifier"
+    assert (folder / DETECTOR_FILE).read_bytes() == b"yunet"
 
 
 def test_bento_runs_on_its_own_code_without_the_training_packages(source: Path, tmp_path: Path) -> None:

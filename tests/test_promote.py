@@ -7,13 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from tables import write_tables
 from test_evaluate import write_version
 
 from pipeline import registry, tracking
 from pipeline.checkpoint import load_checkpoint
+from pipeline.errors import PipelineError
 from pipeline.pointer import Pointer, find_model, read_pointer
-from pipeline.predictor import Predictor
+from pipeline.predictor import DETECTOR_FILE, Predictor
 from pipeline.stages import package, promote
 
 NAME = "expression-classifier-sample"
@@ -50,7 +52,7 @@ def decide(root):
 
 def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workplace):
     version(workplace, "v1", right=3)
-    version(workplace, "v2", right=6, detector="yunet")
+    version(workplace, "v2", right=6, detector="haar")
     (decision,) = decide(workplace)
     assert decision["promoted"]
     assert decision["candidate"] == "v2"
@@ -64,8 +66,31 @@ def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workpl
     model = find_model(workplace / "models" / "champion.json", pointer)
     predictor = Predictor(model, name=pointer.name, version=pointer.version)
     assert predictor.facts["version"] == "v2"
-    assert predictor.facts["detector"] == "yunet"
+    assert predictor.facts["detector"] == "haar"
     assert predictor.facts["weights_sha256"] == load_checkpoint(workplace / "models" / "v2").sha256()
+
+
+def test_a_model_that_learned_with_yunet_brings_it_along(workplace, shared):
+    params = yaml.safe_load((workplace / "params.yaml").read_text())
+    params["faces"]["yunet"] = str(shared / "models" / "face_detection_yunet.onnx")
+    (workplace / "params.yaml").write_text(yaml.safe_dump(params))
+    version(workplace, "v1", right=6, detector="yunet")
+    version(workplace, "v2", right=3)
+    decide(workplace)
+    pointer_file = workplace / "models" / "champion.json"
+    model = find_model(pointer_file, read_pointer(pointer_file))
+    assert (model.parent / DETECTOR_FILE).read_bytes() == Path(params["faces"]["yunet"]).read_bytes()
+    registry.fetch(registry.find_champion(tracking.connect(), NAME), workplace / "fetched")
+    assert (workplace / "fetched" / DETECTOR_FILE).exists()
+
+
+def test_a_model_that_learned_with_yunet_is_not_promoted_without_it(workplace):
+    version(workplace, "v1", right=6, detector="yunet")
+    version(workplace, "v2", right=3)
+    with pytest.raises(PipelineError, match=r"set `faces\.yunet`"):
+        decide(workplace)
+    assert registry.find_champion(tracking.connect(), NAME) is None
+    assert not (workplace / "models" / "champion.json").exists()
 
 
 def test_the_same_champion_is_not_registered_twice(workplace):

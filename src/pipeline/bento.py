@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pipeline.errors import PipelineError
 from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
+from pipeline.predictor import DETECTOR_FILE
 
 NAME = "expression_service"
 
@@ -55,6 +56,8 @@ def _stage(root: Path, pointer: Pointer, model: Path, staging: Path) -> None:
     copied = staging / "models" / location
     copied.parent.mkdir(parents=True)
     shutil.copy(model, copied)
+    if (detector := model.parent / DETECTOR_FILE).is_file():
+        shutil.copy(detector, copied.parent)
     write_pointer(staging / "models" / "champion.json", replace(pointer, location=location.as_posix()))
 
 

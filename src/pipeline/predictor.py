@@ -20,6 +20,7 @@ from pipeline.transforms import Image, decode, resize
 
 log = logging.getLogger(__name__)
 
+DETECTOR_FILE = "detector.onnx"
 MAX_BATCH = 64
 TOP = 3
 SAMPLE_WARNING = "trained on drawn faces to try out the pipeline; not for real use"
@@ -36,7 +37,7 @@ class Predictor:
             model_file: the ONNX file.
             name: what the registry calls the model.
             version: its version there.
-            yunet: YuNet's ONNX file, needed where the model was trained with it.
+            yunet: YuNet's ONNX file; by default the one that lies beside a model that was trained with it.
 
         Raises:
             PipelineError: if the file is no such model, or its labels are not those of this code.
@@ -48,8 +49,9 @@ class Predictor:
         self.facts = _read_facts(model_file)
         self.image_size: int = self.facts["image_size"]
         self._model_file = model_file
-        self._yunet = yunet
-        self._idle_detectors = [load_detector(yunet)]
+        beside = model_file.parent / DETECTOR_FILE
+        self._yunet = yunet or (beside if beside.is_file() else None)
+        self._idle_detectors = [load_detector(self._yunet)]
         trained_with, used = self.facts.get("detector"), self._idle_detectors[0].name
         if trained_with not in (None, used):
             log.warning("the model was trained on faces found by %s, and %s is used here", trained_with, used)

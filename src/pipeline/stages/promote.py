@@ -13,14 +13,16 @@ from mlflow.entities.model_registry import ModelVersion
 from pipeline import registry, tracking
 from pipeline.checkpoint import FACTS, WEIGHTS, Checkpoint, load_checkpoint
 from pipeline.command import run
+from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
+from pipeline.faces import YuNet
 from pipeline.files import sha256_of, write_json
 from pipeline.gate import Verdict, judge, rank
 from pipeline.params import Params, load_params
 from pipeline.parity import prove_parity
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictions import judged_split, read_predictions
-from pipeline.predictor import Predictor
+from pipeline.predictor import DETECTOR_FILE, Predictor
 from pipeline.tables import read_split
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ class Gatekeeper:
                 "data": list(checkpoint.recipe.data),
                 "detector": checkpoint.facts["detector"],
             })  # fmt: skip
+            self._copy_detector(checkpoint, folder)
             some = self.faces.image.iloc[: self.params.package.faces].tolist()
             prove_parity(checkpoint, self._predictor(file, "candidate"), some, self.params.package.tolerance)
             version = self._register(checkpoint, folder, verdict)
@@ -110,6 +113,16 @@ class Gatekeeper:
             folder.replace(target)
         registry.make_champion(self.client, self.name, version.version)
         return version
+
+    def _copy_detector(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Put the detector's file beside the model, so that whoever serves it finds faces as its data had them."""
+        if checkpoint.facts["detector"] == YuNet.name:
+            if self.params.faces.yunet is None:
+                raise PipelineError(
+                    f"{checkpoint.facts['version']} learned from faces that YuNet found; set `faces.yunet` to its "
+                    "file, which is served with the model"
+                )
+            shutil.copy(self.params.faces.yunet, folder / DETECTOR_FILE)
 
     def _register(self, checkpoint: Checkpoint, folder: Path, verdict: Verdict) -> ModelVersion:
         recipe, weights = checkpoint.facts["version"], checkpoint.sha256()
@@ -126,7 +139,7 @@ class Gatekeeper:
         return registry.register(self.client, self.name, run_id, folder, tags)
 
     def _predictor(self, file: Path, version: str) -> Predictor:
-        return Predictor(file, name=self.name, version=version, yunet=self.params.faces.yunet)
+        return Predictor(file, name=self.name, version=version)
 
 
 def move_pointer(file: Path, champions: dict[str, Pointer]) -> Pointer:
