@@ -1,5 +1,6 @@
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the folder with real data: {folder} (FER_SHARED)")
     return folder
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """Return a folder, and run the test as a user to whom file permissions apply: root may do anything."""
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        if was == 0:
+            os.seteuid(65534)  # nobody
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(was)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import requests
 from kagglehub.exceptions import DataCorruptionError, UnauthenticatedError
 
-from pipeline.archive import open_raw
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.params import SampleParams
+from pipeline.raw import open_raw
 from pipeline.sample import draw
 from pipeline.stages.download import download, main, may_pass
 
@@ -45,8 +45,8 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 def read_raw(target: Path) -> dict[str, bytes]:
-    archive, _ = open_raw(target)
-    return {path: archive.read(path) for path in archive.paths()}
+    raw, _ = open_raw(target)
+    return {entry.path: b"".join(raw.blocks(entry)) for entry in raw.entries()}
 
 
 def test_sample_is_what_is_drawn_with_the_chosen_seed(target: Path) -> None:

@@ -1,5 +1,11 @@
 import hashlib
 import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from itertools import islice
 from pathlib import Path
@@ -134,7 +140,7 @@ def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
         "AffectNet/labels.csv": b"no picture at all",
     }
     counts, rows = run(tmp_path, "affectnet", files)
-    assert counts["dropped"] == {"label 8": 1, "label contempt": 2, "unreadable": 3}
+    assert counts["dropped"] == {"damaged": 2, "label 8": 1, "label contempt": 2, "no supported image": 1}
     assert (counts["pictures"], counts["faces"], len(rows)) == (7, 1, 1)
 
 
@@ -220,7 +226,8 @@ def damaged(raw: Path) -> Path:
 
 
 def test_failure_in_the_middle_leaves_the_former_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stages.harmonize.AT_ONCE", 3)  # two groups are written before the third fails
+    monkeypatch.setattr("pipeline.stages.harmonize.GROUP_ROWS", 3)
+    monkeypatch.setattr("pipeline.sources.parts.PICTURES", 3)  # two groups are written before the third fails
     raw = damaged(write_raw(tmp_path / "raw", "rafdb", rafdb_files()))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "faces.parquet").write_bytes(b"the former table")
@@ -244,7 +251,7 @@ def test_detector_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) ->
 def test_numbers_that_do_not_fit_the_official_class_counts_are_doubted(tmp_path: Path) -> None:
     maps = SOURCES["affectnet"].label_maps
     files = {
-        f"AffectNet/train/{code}/{number}.jpg": image(number, shape=(8, 8, 3))
+        f"AffectNet/train/{code}/{number}.jpg": image(number, shape=(24, 24, 3))
         for code, label in maps["official"].items()
         for number in range(SOURCES["affectnet"].train_counts[label] // 3000)
     }
@@ -253,3 +260,79 @@ def test_numbers_that_do_not_fit_the_official_class_counts_are_doubted(tmp_path:
     (tmp_path / "again").mkdir()
     counts, _ = run(tmp_path / "again", "affectnet", files, label_map="official")
     assert counts["label_map_doubt"] is None
+
+
+def test_many_kinds_of_unknown_labels_are_summed_up(tmp_path: Path) -> None:
+    files = {f"train/{number}/a.jpg": image(1, shape=(24, 24, 3)) for number in range(60)}
+    counts, _ = run(tmp_path, "affectnet", files)
+    assert len(counts["dropped"]) == 21
+    assert sum(counts["dropped"].values()) + counts["faces"] == 60
+    assert counts["dropped"]["other reasons"] == 60 - 7 - 20
+
+
+def harmonized_apart(raw: Path, table: Path, pause: float = 0) -> subprocess.Popen[str]:
+    """Start the stage's function in a process of its own, every picture taking that many seconds more."""
+    program = (
+        "import sys, time; from pathlib import Path; from pipeline import harmonization as h\n"
+        "from pipeline.stages.harmonize import harmonize; from pipeline.params import FacesParams\n"
+        "from pipeline.sources import SOURCES; decode = h.decode\n"
+        "h.decode = lambda data: (time.sleep(float(sys.argv[3])), decode(data))[1]\n"
+        "print('ready', flush=True)\n"
+        "harmonize('rafdb', Path(sys.argv[1]), Path(sys.argv[2]), SOURCES['rafdb'].labels(), FacesParams())\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, raw, table, str(pause)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_killed_at_any_moment_and_run_again_it_gives_the_same_file(tmp_path: Path) -> None:
+    files = {f"train/{n % 7 + 1}/{n}.jpg": image(n, shape=(24, 24, 3)) for n in range(600)}
+    raw = write_raw(tmp_path / "raw", "rafdb", files)
+    labels = SOURCES["rafdb"].labels()
+    harmonize("rafdb", raw, tmp_path / "whole" / "rafdb.parquet", labels, FacesParams())
+    table = tmp_path / "out" / "rafdb.parquet"
+    for after in (0.0, 0.3):
+        process = harmonized_apart(raw, table, pause=0.02)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(after)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not table.exists()
+    harmonize("rafdb", raw, table, labels, FacesParams())
+    assert table.read_bytes() == (tmp_path / "whole" / "rafdb.parquet").read_bytes()
+    assert [file.name for file in table.parent.iterdir()] == ["rafdb.parquet"]  # no rest of the killed ones
+
+
+def test_killed_worker_is_an_error_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.harmonization.decode", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    said = refused(tmp_path, "rafdb", rafdb_files())
+    assert said == "a process was killed at its work on the pictures, perhaps for want of memory"
+
+
+def test_full_disk_is_an_error_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    files = {f"train/1/{n}.png": image(n, ".png") for n in range(10)}
+    raw = write_raw(tmp_path / "raw", "rafdb", files)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # what a disk with no more room answers
+    try:
+        with pytest.raises(PipelineError, match=r"out/rafdb\.parquet can not be written: File too large"):
+            harmonize("rafdb", raw, tmp_path / "out" / "rafdb.parquet", SOURCES["rafdb"].labels(), FacesParams())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_folder_that_may_not_be_written_to_is_an_error_in_a_sentence(tmp_path: Path, unprivileged: Path) -> None:
+    raw = write_raw(unprivileged / "raw", "rafdb", rafdb_files())
+    (unprivileged / "out").mkdir(mode=0o555)
+    with pytest.raises(PipelineError, match=r"out/rafdb\.parquet can not be written: Permission denied"):
+        harmonize("rafdb", raw, unprivileged / "out" / "rafdb.parquet", SOURCES["rafdb"].labels(), FacesParams())
+
+
+def test_raw_file_that_may_not_be_read_is_an_error_in_a_sentence(unprivileged: Path) -> None:
+    raw = write_raw(unprivileged / "raw", "rafdb", rafdb_files())
+    (raw / "rafdb.zip").chmod(0)
+    with pytest.raises(PipelineError, match=r"rafdb\.zip can not be read: .*Permission denied"):
+        harmonize("rafdb", raw, unprivileged / "rafdb.parquet", SOURCES["rafdb"].labels(), FacesParams())

@@ -39,8 +39,10 @@ def test_the_table_of_native_labels_is_what_the_adapters_do():
     lines = [line.strip("| ").split(" | ") for line in README.splitlines() if line.count(" | ") == 6]
     table = {cells[0].removeprefix("*dropped*: "): cells[1:] for cells in lines if cells[1] != "`fer2013` CSV"}
     assert set(table) == {*LABELS, "contempt"}
-    codes = {str(code): label for code, label in enumerate(CSV_CODES)}
-    maps = [codes, *(labels for name in ("rafdb", "affectnet", "wild") for labels in SOURCES[name].label_maps.values())]
+    maps = [
+        CSV_CODES,
+        *(labels for name in ("rafdb", "affectnet", "wild") for labels in SOURCES[name].label_maps.values()),
+    ]
     for label, cells in table.items():
         for cell, labels in zip(cells, maps, strict=True):
             assert set(cell.split(", ")) - {""} == {native for native, meant in labels.items() if meant == label}

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.archive import open_archive
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
+from pipeline.raw import Raw
 from pipeline.sources import SOURCES, Picture
+from pipeline.sources.picture import Place
 from pipeline.transforms import decode
 
 # What a path of each layout says: native label, split, person. None: the file is not one of the dataset's pictures.
@@ -63,8 +64,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (8, 48, 48), dtype=np.uint8)
 TEXTS = [" ".join(map(str, pixels.ravel())) for pixels in PIXELS]
 
 
-def read(dataset: str, path: Path) -> list[Picture]:
-    return list(SOURCES[dataset].read(open_archive(path)))
+def read(dataset: str, path: Path) -> list[Picture | str]:
+    source, raw = SOURCES[dataset], Raw(path)
+    return [picture for part in source.parts(raw) for picture in source.pictures(raw, part)]
 
 
 def write_csv(file: Path, *lines: str) -> Path:
@@ -77,7 +79,7 @@ def test_places_say_label_split_and_person(dataset: str, tmp_path: Path) -> None
     with zipfile.ZipFile(tmp_path / "files.zip", "w") as archive:
         for path in PLACES[dataset]:
             archive.writestr(path, f"content of {path}")
-    pictures = read(dataset, tmp_path / "files.zip")
+    pictures = [picture for picture in read(dataset, tmp_path / "files.zip") if isinstance(picture, Picture)]
     expected = {path: place for path, place in PLACES[dataset].items() if place}
     found = {p.path: (p.place.native_label, p.place.native_split, p.place.person) for p in pictures}
     assert found == expected
@@ -126,7 +128,7 @@ def test_fer2013_csv_reads_in_both_column_orders(layout: str, tmp_path: Path) ->
         "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
     ]  # fmt: skip
     assert [picture.place.native_split for picture in pictures[:3]] == ["train", "validation", "test"]
-    assert [picture.path for picture in pictures[:2]] == [f"{layout}#2", f"{layout}#3"]
+    assert [picture.path for picture in pictures[:2]] == ["row 2", "row 3"]
     for picture, pixels in zip(pictures, PIXELS, strict=False):
         np.testing.assert_array_equal(decode(picture.data), np.repeat(pixels[:, :, None], 3, axis=2))
 
@@ -136,7 +138,7 @@ def test_fer2013_csv_is_found_inside_an_archive(tmp_path: Path) -> None:
         archive.writestr("fer2013/fer2013.csv", f"emotion,pixels,Usage\n3,{TEXTS[0]},Training\n")
         archive.writestr("fer2013/README", "")
     (picture,) = read("fer2013", tmp_path / "fer2013.zip")
-    assert (picture.path, picture.place.native_label) == ("fer2013/fer2013.csv#2", "happy")
+    assert (picture.path, picture.place.native_label) == ("row 2", "happy")
 
 
 @pytest.mark.parametrize(
@@ -152,19 +154,46 @@ def test_fer2013_csv_is_found_inside_an_archive(tmp_path: Path) -> None:
     ],
     ids=["short", "long", "letters", "too bright", "too dark", "huge", "none"],
 )
-def test_row_whose_pixels_are_no_picture_is_kept_without_data_to_be_counted(pixels: str, tmp_path: Path) -> None:
+def test_row_whose_pixels_are_no_picture_is_dropped_with_the_reason(pixels: str, tmp_path: Path) -> None:
     lines = ["emotion,pixels,Usage", f"3,{pixels},Training", f"4,{TEXTS[1]},Training"]
     broken, whole = read("fer2013", write_csv(tmp_path / "fer2013.csv", *lines))
-    assert (broken.data, broken.place.native_label) == (b"", "happy")
-    assert decode(whole.data).shape == (48, 48, 3)
+    assert broken == "pixels that are not 48x48 numbers of 0 to 255"
+    assert isinstance(whole, Picture)
+    assert (whole.path, decode(whole.data).shape) == ("row 3", (48, 48, 3))
 
 
-def test_bad_codes_and_usages_are_kept_by_name(tmp_path: Path) -> None:
-    lines = [f"{code},{TEXTS[0]},{usage}" for code, usage in [("7", "Training"), ("joy", "Public"), ("", "")]]
-    pictures = read("fer2013", write_csv(tmp_path / "fer2013.csv", "emotion,pixels,Usage", *lines, "-1"))
-    assert [p.place.native_label for p in pictures] == ["code 7", "code joy", "code ", "code -1"]
-    assert [p.place.native_split for p in pictures] == ["train", "none", "none", "none"]
-    assert pictures[-1].data == b""  # a row that ends early
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (f"3,{TEXTS[0]},Public", "unknown Usage"),
+        (f"3,{TEXTS[0]},", "unknown Usage"),
+        ("3", "row with more or fewer columns than the header"),
+        (f"3,{TEXTS[0]},Training,more", "row with more or fewer columns than the header"),
+        (f"3,{TEXTS[0].replace(' ', ',')},Training", "row with more or fewer columns than the header"),
+        (f'3,"{TEXTS[0]},Training', "row that is no CSV"),
+        (f'3,"{TEXTS[0]}" x,Training', "row that is no CSV"),
+        ('3,"' + "1 " * 100_000 + '",Training', "row that is no CSV"),
+        (f"3,{TEXTS[0]}\0,Training", "pixels that are not 48x48 numbers of 0 to 255"),
+        ("\xff\xfe\x00", "row with more or fewer columns than the header"),
+    ],
+    ids=["usage", "no usage", "short", "long", "commas", "open quote", "closed too early", "huge", "zero", "binary"],
+)
+def test_broken_row_is_dropped_with_the_reason_and_spoils_no_other(line: str, reason: str, tmp_path: Path) -> None:
+    lines = ["emotion,pixels,Usage", f"3,{TEXTS[0]},Training", line, "", f'4,"{TEXTS[1]}",Training']
+    first, broken, last = read("fer2013", write_csv(tmp_path / "fer2013.csv", *lines))
+    assert broken == reason
+    assert isinstance(first, Picture)
+    assert isinstance(last, Picture)
+    assert (first.path, last.path) == ("row 2", "row 5")
+
+
+@pytest.mark.parametrize("code", ["7", "joy", "", "-1", "3.0", "9" * 5000])
+def test_unknown_code_is_kept_as_such(code: str, tmp_path: Path) -> None:
+    (picture,) = read(
+        "fer2013", write_csv(tmp_path / "fer2013.csv", "emotion,pixels,Usage", f"{code},{TEXTS[0]},Training")
+    )
+    assert isinstance(picture, Picture)
+    assert picture.place == Place("unknown code", "train")
 
 
 @pytest.mark.parametrize("header", ["emotion,Usage", "label,data,split", ""])
@@ -173,9 +202,37 @@ def test_csv_with_other_columns_is_refused_by_name(header: str, tmp_path: Path) 
         read("fer2013", write_csv(tmp_path / "faces.csv", header))
 
 
+def test_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"fer2013\.csv: line 2 has more than 1,048,576 bytes"):
+        read("fer2013", write_csv(tmp_path / "fer2013.csv", "emotion,pixels,Usage", "3," + "1 " * 2_000_000))
+
+
+def test_table_is_told_from_other_csv_files_by_its_columns(tmp_path: Path) -> None:
+    table = f"\ufeffemotion,pixels,Usage\r\n3,{TEXTS[0]},Training\r\n"  # as a spreadsheet writes it
+    with zipfile.ZipFile(tmp_path / "challenge.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.csv", f"emotion,pixels\n3,{TEXTS[1]}\n")
+        archive.writestr("icml_face_data.csv", table)
+    (picture,) = read("fer2013", tmp_path / "challenge.zip")
+    assert isinstance(picture, Picture)
+    assert decode(picture.data)[..., 0].tolist() == PIXELS[0].tolist()
+    with zipfile.ZipFile(tmp_path / "challenge.zip", "a") as archive:
+        archive.writestr("fer2013.csv", table)
+    with pytest.raises(PipelineError, match=r"challenge.zip holds fer2013.csv and icml_face_data.csv, which both"):
+        read("fer2013", tmp_path / "challenge.zip")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+def test_table_longer_than_a_block_is_read_whole(rows: int, tmp_path: Path) -> None:
+    lines = [f"{number % 7},{TEXTS[number % 8]},Training" for number in range(rows)]
+    for end in ("\n", ""):
+        (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]) + end)
+        pictures = read("fer2013", tmp_path / "fer2013.csv")
+        assert [picture.path for picture in pictures] == [f"row {number + 2}" for number in range(rows)]
+
+
 def test_real_excerpts_in_both_layouts_hold_the_same_rows(shared: Path) -> None:
     one, other = (read("fer2013", shared / "data" / f"{name}_excerpt.csv") for name in ("fer2013", "icml_face_data"))
     assert len(one) == 126
-    assert [(p.data, p.place) for p in one] == [(p.data, p.place) for p in other]
+    assert one == other
     assert {p.place.native_label for p in one} == set(LABELS)
     assert {decode(p.data).shape for p in one} == {(48, 48, 3)}

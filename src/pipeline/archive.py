@@ -1,123 +1,129 @@
-"""One way to read a folder, a zip, a tar or a single file, without unpacking anything to disk."""
+"""Bringing a source here, a folder, a zip, a tar or a CSV file, as one file that many processes can read at once.
 
+A zip and a CSV file are copied as they are. Folders and tars become a zip, file by file, with nothing unpacked: DVC
+hashes and links one file at once, and unlike a compressed tar it can be read at any place.
+"""
+
+import errno
+import os
+import shutil
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from lzma import LZMAError
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Self
+
+from tqdm import tqdm
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_json
+from pipeline.raw import Raw, tidy
 
-MANIFEST = "manifest.json"
-
-
-class Archive(Protocol):
-    """Files under paths with forward slashes, in sorted order."""
-
-    def paths(self) -> list[str]:
-        """Return the paths of all files."""
-        ...
-
-    def read(self, path: str) -> bytes:
-        """Return the content of one file."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the file."""
-        ...
+EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
+AT_ONCE = 1 << 20  # bytes copied
 
 
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def paths(self) -> list[str]:
-        return sorted(file.relative_to(self._root).as_posix() for file in self._root.rglob("*") if file.is_file())
-
-    def read(self, path: str) -> bytes:
-        return (self._root / path).read_bytes()
-
-    def close(self) -> None:
-        pass
+def check_source(source: Path) -> None:
+    """Raise PipelineError if there is nothing at a path, or no folder, zip, tar or CSV file that can be read."""
+    if not source.exists():
+        raise PipelineError(f"there is nothing at {source}")
+    if not source.is_dir() and not _is_tar(source):
+        with closing(Raw(source)) as raw:
+            raw.entries()
 
 
-class _SingleFile(_Folder):
-    def __init__(self, file: Path) -> None:
-        super().__init__(file.parent)
-        self._name = file.name
+def bring(source: Path, folder: Path, name: str) -> Path:
+    """Copy or pack a source into a folder.
 
-    def paths(self) -> list[str]:
-        return [self._name]
+    Args:
+        source: a folder, a zip, a tar (compressed or not) or a CSV file, told apart by content.
+        folder: where to.
+        name: of the dataset, for the progress bar and for the zip where one is made.
 
-
-class _Zip:
-    def __init__(self, file: Path) -> None:
-        self._zip = zipfile.ZipFile(file)
-
-    def paths(self) -> list[str]:
-        return sorted({entry.filename for entry in self._zip.infolist() if not entry.is_dir()})
-
-    def read(self, path: str) -> bytes:
-        try:
-            return self._zip.read(path)
-        except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: it is encrypted
-            raise PipelineError(f"{self._zip.filename} is damaged at {path}: {error}") from error
-
-    def close(self) -> None:
-        self._zip.close()
-
-
-class _Tar:
-    def __init__(self, file: Path) -> None:
-        self._tar = tarfile.TarFile.open(file)
-        self._members = {member.name.removeprefix("./"): member for member in self._tar if member.isfile()}
-
-    def paths(self) -> list[str]:
-        return sorted(self._members)
-
-    def read(self, path: str) -> bytes:
-        try:
-            stream = self._tar.extractfile(self._members[path])
-            assert stream is not None  # only regular files are listed
-            return stream.read()
-        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            raise PipelineError(f"{self._tar.name!s} is damaged at {path}: {error}") from error
-
-    def close(self) -> None:
-        self._tar.close()
-
-
-def open_raw(folder: Path) -> tuple[Archive, dict[str, Any]]:
-    """Open what the stage `download` brought, and return it with its manifest.
+    Returns:
+        the one file that was written.
 
     Raises:
-        PipelineError: if the download is not complete, or damaged.
+        PipelineError: if the source is none of these, is damaged, or can not be read; if it does not fit on the disk.
     """
-    try:
-        manifest = read_json(folder / MANIFEST)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{folder} has no whole download; run `dvc repro download@{folder.name}`") from error
-    return open_archive(folder / manifest["file"]["name"]), manifest
+    check_source(source)
+    _check_space(folder, source)
+    if source.is_dir():
+        return pack(folder / f"{name}.zip", _files_of_folder(source), f"pack {name}")
+    if _is_tar(source):
+        try:
+            return pack(folder / f"{name}.zip", _files_of_tar(source), f"pack {name}")
+        except (EOFError, tarfile.TarError, zlib.error, LZMAError) as error:
+            raise PipelineError(f"{source} is damaged or cut off: {error}") from error
+    return Path(shutil.copyfile(source, folder / source.name))
 
 
-def open_archive(path: Path) -> Archive:
-    """Open a folder, a zip, a tar (compressed or not) or a CSV file, told apart by content.
+def pack(archive: Path, files: Iterable[tuple[str, IO[bytes]]], title: str) -> Path:
+    """Write files into a stored zip, in the order given; raises PipelineError if two have the same path."""
+    packed = set()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+        for path, content in tqdm(files, desc=title, unit=" files", mininterval=1, disable=None):
+            if path in packed:
+                raise PipelineError(f"{title}: {path} is there more than once; leave only one")
+            packed.add(path)
+            with content, target.open(zipfile.ZipInfo(path, EPOCH), "w", force_zip64=False) as entry:
+                shutil.copyfileobj(content, entry, AT_ONCE)
+    return archive
 
-    Raises:
-        PipelineError: if there is nothing at the path, it can not be read, or it is none of these.
-    """
-    try:
-        if path.is_dir():
-            return _Folder(path)
-        if not path.exists():
-            raise PipelineError(f"there is nothing at {path}")
-        if zipfile.is_zipfile(path):
-            return _Zip(path)
-        if tarfile.is_tarfile(path):
-            return _Tar(path)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise PipelineError(f"{path} can not be read: {error}") from error
-    if path.suffix.lower() == ".csv":
-        return _SingleFile(path)
-    raise PipelineError(f"{path} is no folder, zip, tar or CSV file")
+
+def _files_of_folder(root: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Give the files of a folder, sorted by path; links are followed, but never in a circle."""
+    for path in sorted(_walk(root, frozenset())):
+        yield tidy(path.relative_to(root).as_posix(), str(root)), path.open("rb")
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    here = folder.resolve()
+    if here in above:
+        return
+    for entry in os.scandir(folder):
+        path = Path(entry.path)
+        if entry.is_dir():
+            yield from _walk(path, above | {here})
+        elif entry.is_file():
+            yield path
+        elif entry.is_symlink():
+            raise PipelineError(f"{path} is a link to {path.readlink()}, where nothing is")
+
+
+def _files_of_tar(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Give the files of a tar in its own order: one pass, where a compressed one would be unpacked anew for each."""
+    with tarfile.open(file, tarinfo=_Member) as tar:
+        for member in tar:
+            if member.isfile() or member.issym() or member.islnk():
+                try:
+                    content = tar.extractfile(member)
+                except KeyError as error:
+                    raise PipelineError(f"{file} holds the link {member.name!r}, whose file is not in it") from error
+                assert content is not None  # it is a file, or a link to one
+                yield tidy(member.name, str(file)), content
+
+
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """Read the next header; where tarfile would take a broken one for the end, the archive is damaged."""
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise EOFError(str(error)) from error
+
+
+def _is_tar(source: Path) -> bool:
+    return not zipfile.is_zipfile(source) and tarfile.is_tarfile(source)
+
+
+def _check_space(folder: Path, source: Path) -> None:
+    files = _walk(source, frozenset()) if source.is_dir() else [source]
+    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left")

@@ -52,7 +52,7 @@ def champion() -> None:
 
 
 def _check(params: Params) -> None:
-    from pipeline.archive import open_archive
+    from pipeline.archive import check_source
     from pipeline.augment import build_augmentation
     from pipeline.faces import load_detector
     from pipeline.networks import check_backbone
@@ -61,7 +61,7 @@ def _check(params: Params) -> None:
         source = params.dataset(name).source
         if source not in {"sample", "kaggle"}:
             try:
-                open_archive(Path(source)).close()
+                check_source(Path(source))
             except PipelineError as error:
                 raise PipelineError(f"datasets.{name}.from: {error}") from error
     if params.faces.yunet:

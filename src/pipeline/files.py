@@ -1,24 +1,71 @@
 """Writing files so that none is ever seen half-written, and telling files apart by content."""
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
 
 @contextmanager
-def written_whole(file: Path) -> Iterator[Path]:
-    """Give a temporary path beside `file` that takes its place at the end, and vanishes if an error comes first."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+def written_whole(file: str | Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of `file` at the end, and vanishes if an error comes first.
+
+    What a killed process left of the same file is cleared away. An address (`s3://...`) is written from here.
+
+    Raises:
+        PipelineError: if the disk is full, or the place may not be written to.
+    """
+    if "://" in str(file):
+        with _uploaded(str(file)) as partial:
+            yield partial
+        return
+    file = Path(file)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for rest in file.parent.glob(f".{glob.escape(file.name)}.*.partial"):
+            if not _is_running(rest.suffixes[-2]):
+                rest.unlink(missing_ok=True)
         yield partial
         partial.replace(file)
+    except OSError as error:
+        if error.errno in NO_ROOM or str(partial) in str(error) or error.filename == str(file.parent):
+            raise PipelineError(f"{file} can not be written: {os.strerror(error.errno or 0)}") from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uploaded(address: str) -> Iterator[Path]:
+    import fsspec
+
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder) / "file"
+        yield partial
+        system, path = fsspec.core.url_to_fs(address)
+        system.put_file(str(partial), path)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process.removeprefix(".")), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -49,6 +49,12 @@ class FacesParams(Section):
     minimum_side: Count = 24
 
 
+class HarmonizeParams(Section):
+    """Who does the work: the processes of this machine, or a Ray cluster. The result is the same."""
+
+    engine: Literal["local", "ray"] = "local"
+
+
 class SplitParams(Section):
     """Shares that are cut off where a source brings no official split, and what counts as a copy of a picture.
 
@@ -112,6 +118,7 @@ class Params(Section):
     datasets: DatasetsParams = DatasetsParams()
     sample: SampleParams = SampleParams()
     faces: FacesParams = FacesParams()
+    harmonize: HarmonizeParams = HarmonizeParams()
     split: SplitParams = SplitParams()
     validate_: Annotated[ValidateParams, Field(alias="validate")] = ValidateParams()
     train: TrainParams = TrainParams()

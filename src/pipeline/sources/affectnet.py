@@ -5,10 +5,8 @@ choice by name in `params.yaml` (`datasets.affectnet.label_map`).
 """
 
 import re
-from collections.abc import Iterator
 
-from pipeline.archive import Archive
-from pipeline.sources.picture import NativeSplit, Picture, Place, Source, located
+from pipeline.sources.picture import NativeSplit, Place, Source
 
 ORDERS = {
     "ferplus-order": ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt"),
@@ -24,17 +22,13 @@ def _locate(path: str) -> Place | None:
     return Place(match["code"], SPLITS[match["split"]]) if match else None
 
 
-def _read(archive: Archive) -> Iterator[Picture]:
-    return located(archive, _locate)
-
-
 SOURCE = Source(
     name="affectnet",
     handle="thienkhonghoc/affectnet",
     layout="AffectNet/{train,val,test}/{0..7}/<name>.jpg",
     cropped=True,
     label_maps={name: {str(code): label for code, label in enumerate(order)} for name, order in ORDERS.items()},
-    read=_read,
+    locate=_locate,
     train_counts={
         "neutral": 74_874,
         "happy": 134_415,

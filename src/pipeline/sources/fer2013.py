@@ -5,20 +5,18 @@ split. CSV: `emotion,pixels,Usage`, in either of the two column orders that circ
 """
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.archive import Archive
-from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
-from pipeline.sources.picture import NativeSplit, Picture, Place, Source, located
+from pipeline.sources.parts import Lines
+from pipeline.sources.picture import NativeSplit, Picture, Place, Reason, Source
 from pipeline.transforms import encode
 
 SPLITS: dict[str, NativeSplit] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-CSV_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CSV_CODES = dict(zip("0123456", ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), strict=True))
 SIDE = 48
 FILE = re.compile(r"(?:^|/)(?:train|test)/(?P<label>[^/]+)/(?P<prefix>Training|PublicTest|PrivateTest)_[^/]+$")
 
@@ -28,39 +26,40 @@ def _locate(path: str) -> Place | None:
     return Place(match["label"].lower(), SPLITS[match["prefix"]]) if match else None
 
 
-def _rows(archive: Archive, path: str) -> Iterator[Picture]:
-    lines = csv.reader(io.StringIO(archive.read(path).decode("utf-8", errors="replace")))
-    header = [name.strip() for name in next(lines, [])]
-    missing = {"emotion", "pixels", "Usage"} - set(header)
-    if missing:
-        raise PipelineError(f"{path} has no column {', '.join(sorted(missing))}; its header is {', '.join(header)}")
-    for number, line in enumerate(lines, start=2):
-        row = dict(zip(header, line, strict=False))
-        code, usage = row.get("emotion", "").strip(), row.get("Usage", "").strip()
-        label = CSV_CODES[int(code)] if code.isdecimal() and int(code) < len(CSV_CODES) else f"code {code}"
-        place = Place(label, SPLITS.get(usage, "none"))
-        yield Picture(f"{path}#{number}", _picture(row.get("pixels", "")), place)
+def _rows(part: Lines) -> Iterator[Picture | Reason]:
+    for number, line in enumerate(part.lines, start=part.first):
+        text = line.decode("utf-8", errors="replace").strip()
+        if text:
+            yield _row(f"row {number}", text, part.header)
 
 
-def _picture(pixels: str) -> bytes:
+def _row(path: str, line: str, header: tuple[str, ...]) -> Picture | Reason:
+    """Return a line's picture; each line is read on its own, so that a quote left open spoils no other."""
+    try:
+        (values,) = csv.reader([line], strict=True)
+    except (csv.Error, ValueError):
+        return "row that is no CSV"
+    if len(values) != len(header):
+        return "row with more or fewer columns than the header"
+    row = {name: value.strip() for name, value in zip(header, values, strict=True)}
+    if row["Usage"] not in SPLITS:
+        return "unknown Usage"
+    data = _picture(row["pixels"])
+    if not data:
+        return f"pixels that are not {SIDE}x{SIDE} numbers of 0 to 255"
+    return Picture(path, data, Place(CSV_CODES.get(row["emotion"], "unknown code"), SPLITS[row["Usage"]]))
+
+
+def _picture(pixels: str) -> bytes | None:
     """Return the pixels of a row as PNG, or nothing where they are not 48x48 numbers of 0..255."""
     try:
         values = np.array(pixels.split(), dtype=np.int64)
     except (ValueError, OverflowError):
-        return b""
+        return None
     if values.size != SIDE * SIDE or values.min() < 0 or values.max() > 255:
-        return b""
+        return None
     grey = values.astype(np.uint8).reshape(SIDE, SIDE)
     return encode(np.repeat(grey[:, :, None], 3, axis=2))
-
-
-def _read(archive: Archive) -> Iterator[Picture]:
-    tables = [path for path in archive.paths() if path.lower().endswith(".csv")]
-    if tables:
-        for path in tables:
-            yield from _rows(archive, path)
-    else:
-        yield from located(archive, _locate)
 
 
 SOURCE = Source(
@@ -69,5 +68,7 @@ SOURCE = Source(
     layout="train/<class>/Training_<n>.jpg and test/<class>/PublicTest_<n>.jpg, or fer2013.csv",
     cropped=True,
     label_maps={"names": {label: label for label in LABELS}},
-    read=_read,
+    locate=_locate,
+    columns=("emotion", "pixels", "Usage"),
+    rows=_rows,
 )

@@ -1,13 +1,18 @@
 """What every adapter gives: pictures with the label, the split and the person that their place in a layout says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.archive import Archive
+from pipeline.errors import PipelineError
+from pipeline.raw import Raw
+from pipeline.sources.parts import Lines, Part, cut_files, cut_table
 
 NativeSplit = Literal["train", "validation", "test", "none"]
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp")
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2"
+)  # fmt: skip  # also of kinds that are not read: those are counted as dropped
+LARGEST_FILE = 100 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,19 @@ class Picture:
     place: Place
 
 
+Reason = str  # why a picture is dropped
+ELSEWHERE: Reason = "not where the layout has pictures"
+
+
 @dataclass(frozen=True)
 class Source:
     """An adapter: how to read a dataset's layout, and what its native labels mean.
 
     `layout` says in words what is expected, for the error of somebody who brought something else. `cropped` is true
     where every picture is one face already. `label_maps` are the known meanings of the native labels, by name; the
-    first is the default. `train_counts` are the official release's training pictures by label, where the native labels
-    are numbers that somebody may have numbered otherwise.
+    first is the default. `locate` tells the place that a path says, or nothing where the path is not of the layout.
+    Where the layout may be a table, it has `columns`, and `rows` reads its lines. `train_counts` are the official
+    release's training pictures by label, where the native labels are numbers that somebody may have numbered otherwise.
     """
 
     name: str
@@ -43,17 +53,52 @@ class Source:
     layout: str
     cropped: bool
     label_maps: dict[str, dict[str, str]]
-    read: Callable[[Archive], Iterator[Picture]]
+    locate: Callable[[str], Place | None]
+    columns: tuple[str, ...] = ()
+    rows: Callable[[Lines], Iterator[Picture | Reason]] | None = None
     train_counts: Mapping[str, int] = field(default_factory=dict)
 
     def labels(self, name: str | None = None) -> dict[str, str]:
         """Return what the native labels mean by the map of that name, or by the default."""
         return self.label_maps[name or next(iter(self.label_maps))]
 
+    def parts(self, raw: Raw) -> Iterable[Part]:
+        """Cut a raw file into parts that processes can read on their own; the same file gives the same parts.
 
-def located(archive: Archive, locate: Callable[[str], Place | None]) -> Iterator[Picture]:
-    """Give the pictures of an archive whose place the layout knows; other files are not the dataset's pictures."""
-    for path in archive.paths():
-        place = locate(path) if path.lower().endswith(PICTURE_SUFFIXES) else None
-        if place:
-            yield Picture(path, archive.read(path), place)
+        Raises:
+            PipelineError: if the file is damaged, or a table in it is none of this layout.
+        """
+        entries = raw.entries()
+        files = [entry for entry in entries if entry.path.lower().endswith(PICTURE_SUFFIXES)]
+        tables = [entry for entry in entries if entry.path.lower().endswith(".csv")] if self.columns else []
+        headers = {table.path: next(cut_table(raw, table)).header for table in tables}
+        fitting = [table for table in tables if set(self.columns) <= set(headers[table.path])]
+        if len(fitting) > 1:
+            paths = " and ".join(table.path for table in fitting)
+            raise PipelineError(f"{raw.name} holds {paths}, which both could be the table; leave only one")
+        if fitting:
+            return cut_table(raw, fitting[0])
+        if tables and not files:
+            path, header = next(iter(headers.items()))
+            missing = ", ".join(name for name in self.columns if name not in header)
+            raise PipelineError(f"{path} has no column {missing}; its header is {', '.join(header)[:200]}")
+        return cut_files(files)
+
+    def pictures(self, raw: Raw, part: Part) -> Iterator[Picture | Reason]:
+        """Give the pictures of a part, or the reason why one is dropped unseen.
+
+        Raises:
+            PipelineError: if the file is damaged.
+        """
+        if isinstance(part, Lines):
+            assert self.rows is not None  # only then are there such parts
+            yield from self.rows(part)
+            return
+        for entry in part.entries:
+            place = self.locate(entry.path)
+            if place is None:
+                yield ELSEWHERE
+            elif entry.bytes > LARGEST_FILE:
+                yield "too large"
+            else:
+                yield Picture(entry.path, raw.read(entry), place)

@@ -4,10 +4,8 @@
 """
 
 import re
-from collections.abc import Iterator
 
-from pipeline.archive import Archive
-from pipeline.sources.picture import Picture, Place, Source, located
+from pipeline.sources.picture import Place, Source
 
 CODES = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "angry", "7": "neutral"}
 FILE = re.compile(r"(?:^|/)(?P<split>train|test)/(?P<code>[^/]+)/[^/]+$")
@@ -18,17 +16,13 @@ def _locate(path: str) -> Place | None:
     return Place(match["code"], "train" if match["split"] == "train" else "test") if match else None
 
 
-def _read(archive: Archive) -> Iterator[Picture]:
-    return located(archive, _locate)
-
-
 SOURCE = Source(
     name="rafdb",
     handle="shuvoalok/raf-db-dataset",
     layout="DATASET/{train,test}/{1..7}/<name>_aligned.jpg",
     cropped=True,
     label_maps={"codes": CODES},
-    read=_read,
+    locate=_locate,
     train_counts={
         "surprise": 1290,
         "fear": 281,

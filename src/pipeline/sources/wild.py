@@ -4,12 +4,10 @@ Two layouts: `images/<person>/<Expression>.jpg` (Kaggle), where the file's name 
 (any own collection), where the folder's name is.
 """
 
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from pipeline.archive import Archive
 from pipeline.labels import LABELS
-from pipeline.sources.picture import Picture, Place, Source, located
+from pipeline.sources.picture import Place, Source
 
 ALIASES = {
     **{label: label for label in LABELS},
@@ -37,15 +35,11 @@ def _locate(path: str) -> Place | None:
     return Place(folder.lower(), "none")
 
 
-def _read(archive: Archive) -> Iterator[Picture]:
-    return located(archive, _locate)
-
-
 SOURCE = Source(
     name="wild",
     handle="tapakah68/facial-emotion-recognition",
     layout="<class>/<image>, or images/<person>/<Expression>.jpg",
     cropped=False,
     label_maps={"names": ALIASES},
-    read=_read,
+    locate=_locate,
 )

@@ -1,12 +1,9 @@
 """Stage 1: bring a dataset, untouched, into its raw folder: one file, and a manifest that is written last."""
 
-import errno
+import io
 import logging
 import shutil
 import time
-import zipfile
-from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +17,14 @@ from kagglehub.exceptions import (
     NotFoundError,
     UnauthenticatedError,
 )
-from tqdm import tqdm
 
 from pipeline import sample
-from pipeline.archive import MANIFEST, open_archive
+from pipeline.archive import bring, pack
 from pipeline.command import run
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
 from pipeline.params import SampleParams, load_params
+from pipeline.raw import MANIFEST
 from pipeline.sources import SOURCES
 from pipeline.sources.fingerprint import fingerprint
 
@@ -39,7 +36,6 @@ KAGGLE_ERRORS = (
 )  # fmt: skip
 PAUSES = (2, 10, 60)  # seconds between attempts
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
-EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
 
 
 def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> dict[str, Any]:
@@ -74,29 +70,20 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
 
 
 def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path:
-    archive = folder / f"{dataset}.zip"
     if source == "sample":
-        return _pack(archive, sample.draw(dataset, drawn.faces_per_class, drawn.seed), f"draw {dataset}")
+        drawings = sample.draw(dataset, drawn.faces_per_class, drawn.seed)
+        files = ((path, io.BytesIO(content)) for path, content in drawings)
+        return pack(folder / f"{dataset}.zip", files, f"draw {dataset}")
     path = Path(_kaggle(dataset)) if source == "kaggle" else Path(source)
     try:
-        with closing(open_archive(path)) as opened:
-            _check_space(folder, path)
-            if path.is_dir():
-                return _pack(archive, ((name, opened.read(name)) for name in opened.paths()), f"pack {dataset}")
-        return Path(shutil.copyfile(path, folder / path.name))
+        return bring(path, folder, dataset)
     except PipelineError as error:
         raise PipelineError(
             f"datasets.{dataset}.from: {error}; give a folder, zip, tar or CSV file with {SOURCES[dataset].layout}"
         ) from error
     except OSError as error:
-        raise PipelineError(f"datasets.{dataset}.from: {path} can not be copied: {error.strerror}") from error
-
-
-def _check_space(folder: Path, source: Path) -> None:
-    files = source.rglob("*") if source.is_dir() else [source]
-    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left")
+        where = error.filename or path
+        raise PipelineError(f"datasets.{dataset}.from: {where} can not be copied: {error.strerror}") from error
 
 
 def _kaggle(dataset: str) -> str:
@@ -122,14 +109,6 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code == TOO_MANY_REQUESTS or error.response.status_code >= SERVER_ERROR
     return isinstance(error, requests.RequestException | DataCorruptionError)
-
-
-def _pack(archive: Path, members: Iterable[tuple[str, bytes]], title: str) -> Path:
-    # One stored zip instead of thousands of files: DVC hashes and links it at once, and it reads as fast as a folder.
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
-        for name, data in tqdm(members, desc=title, unit=" files", mininterval=1, disable=None):
-            target.writestr(zipfile.ZipInfo(name, EPOCH), data)
-    return archive
 
 
 def main(dataset: str, folder: Path) -> None:

@@ -1,72 +1,52 @@
 """Stage 2: turn a dataset's pictures into one table of faces with the seven labels; count what is dropped and why."""
 
-import hashlib
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
-from functools import cache, partial
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import imagehash
-import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipeline import faces
-from pipeline.archive import open_raw
 from pipeline.command import run
+from pipeline.engines import ENGINES
 from pipeline.errors import PipelineError
+from pipeline.faces import detector_name
 from pipeline.files import write_json, written_whole
+from pipeline.harmonization import SCHEMA, harmonize_part
 from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, load_params
-from pipeline.sources import SOURCES, Picture
+from pipeline.raw import open_raw
+from pipeline.sources import SOURCES
 from pipeline.sources.counts import doubt
-from pipeline.transforms import Image, ImageError, decode, encode
+from pipeline.sources.picture import ELSEWHERE
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = pa.schema(
-    {
-        "face_id": pa.string(),
-        "image": pa.binary(),
-        "label": pa.string(),
-        "label_id": pa.int8(),
-        "dataset": pa.string(),
-        "native_split": pa.string(),
-        "native_label": pa.string(),
-        "native_path": pa.string(),
-        "person": pa.string(),
-        "file_sha256": pa.string(),
-        "pixel_sha256": pa.string(),
-        "phash": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "face_score": pa.float32(),
-        "box": pa.list_(pa.int32(), 4),
-    }
-)
-PHASH_SIDE = 16  # 256 bits: with the usual 64, faces of different people come as near as crops of one picture
-AT_ONCE = 2048  # pictures in memory, and faces in a row group
-
-Row = dict[str, Any]
+GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # of a row group: what a reader holds in memory at once
+MOST_REASONS = 20
 
 
-def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], params: FacesParams) -> dict[str, Any]:
+def harmonize(
+    dataset: str,
+    raw: str | Path,
+    table: str | Path,
+    labels: dict[str, str],
+    params: FacesParams,
+    engine: str = "local",
+) -> dict[str, Any]:
     """Write a dataset's faces as Parquet, one row a face, ordered by path.
 
     Args:
         dataset: its name.
-        raw: its folder from `download`.
-        table: the Parquet file to write; its metadata says which detector ran and whether the faces were drawn.
+        raw: its folder from `download`, or an address that fsspec reads (`s3://...`).
+        table: the Parquet file to write, or an address; its metadata says which detector ran and whether the faces
+            were drawn. Written whole, or not at all.
         labels: native label to one of the seven, or to another name, which drops the picture.
-        params: face detection, for datasets of whole pictures.
+        params: face detection, for datasets of whole pictures, and the smallest face.
+        engine: who does the work, one of `pipeline.engines.ENGINES`; the rows are the same.
 
     Returns:
         counts: pictures read, faces kept, faces by label, pictures dropped by reason; and a sentence where the class
@@ -76,33 +56,30 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
         PipelineError: if the raw file is damaged, or holds nothing in the dataset's layout.
     """
     source = SOURCES[dataset]
-    archive, manifest = open_raw(raw)
+    opened, manifest = open_raw(raw)
+    facts = {"drawn": manifest["drawn"], "detector": None if source.cropped else detector_name(params.yunet)}
+    work = partial(harmonize_part, raw=opened, dataset=dataset, labels=labels, params=params)
+    parts = source.parts(opened)
     kept: Counter[str] = Counter()
     native: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    to_row = partial(_row_or_reason, dataset=dataset, labels=labels, params=None if source.cropped else params)
-    facts = {"drawn": manifest["drawn"], "detector": None if source.cropped else faces.detector_name(params.yunet)}
-    schema = SCHEMA.with_metadata({key: str(value) for key, value in facts.items()})
+    total = sum(map(len, parts)) if isinstance(parts, list) else None
     with (
-        closing(archive),
         written_whole(table) as file,
-        pq.ParquetWriter(file, schema) as writer,
-        ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
+        _Table(file, facts) as writer,
+        tqdm(desc=f"harmonize {dataset}", total=total, unit=" pictures", mininterval=1, disable=None) as progress,
     ):
-        pictures = tqdm(
-            source.read(archive), desc=f"harmonize {dataset}", unit=" pictures", mininterval=1, disable=None
-        )
-        for some in _in_groups(pictures, AT_ONCE):
-            native.update(picture.place.native_label for picture in some if picture.place.native_split == "train")
-            results = list(pool.map(to_row, some, chunksize=64))
-            rows = [result for result in results if not isinstance(result, str)]
-            dropped.update(result for result in results if isinstance(result, str))
-            kept.update(row["label"] for row in rows)
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        for done in ENGINES[engine](work, parts):
+            dropped.update(done.dropped)
+            native.update(done.native)
+            kept.update(done.faces["label"].to_pylist())
+            writer.write(done.faces)
+            progress.update(len(done.faces) + done.dropped.total())
         if not kept:
-            why = f"all {dropped.total()} pictures were dropped ({dict(dropped)})" if dropped else "no picture fits"
-            raise PipelineError(f"{manifest['file']['name']} as {dataset}: {why}; expected {source.layout}")
-    logger.info("%s: %d faces, dropped: %s", dataset, kept.total(), dict(dropped) or "none")
+            why = f"all {dropped.total()} pictures were dropped ({dict(dropped)})"
+            why = "no picture fits" if set(dropped) <= {ELSEWHERE} else why
+            raise PipelineError(f"{opened.name} as {dataset}: {why}; expected {source.layout}")
+    logger.info("%s: %d faces, dropped: %s", dataset, kept.total(), _shortened(dropped) or "none")
     doubted = doubt(native, source.train_counts, labels, source.label_maps) if source.train_counts and native else None
     if doubted:
         logger.warning("warning: %s: %s", dataset, doubted)
@@ -110,71 +87,58 @@ def harmonize(dataset: str, raw: Path, table: Path, labels: dict[str, str], para
         "pictures": kept.total() + dropped.total(),
         "faces": kept.total(),
         "labels": {label: kept[label] for label in LABEL_IDS},
-        "dropped": dict(sorted(dropped.items())),
+        "dropped": _shortened(dropped),
         "label_map_doubt": doubted,
         **facts,
     }
 
 
-@cache
-def _detector(yunet: Path | None) -> faces.Detector:
-    return faces.load_detector(yunet)
+class _Table:
+    """A Parquet file that grows part by part, in row groups of the same rows whoever delivers them."""
+
+    def __init__(self, file: Path, facts: dict[str, Any]) -> None:
+        small = [name for name in SCHEMA.names if name != "image"]
+        self._writer = pq.ParquetWriter(
+            file,
+            SCHEMA.with_metadata({key: str(value) for key, value in facts.items()}),
+            # Encoded images neither repeat nor shrink, and as bounds of a row group they say nothing.
+            use_dictionary=small,
+            write_statistics=small,
+            compression={name: "none" if name == "image" else "snappy" for name in SCHEMA.names},
+        )
+        self._waiting: list[pa.Table] = []
+
+    def write(self, faces: pa.Table) -> None:
+        self._waiting.append(faces)
+        rows, size = (sum(getattr(part, name) for part in self._waiting) for name in ("num_rows", "nbytes"))
+        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._waiting:
+            self._flush()
+        self._writer.close()
 
 
-def _in_groups(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    pictures = iter(pictures)
-    while some := list(islice(pictures, size)):
-        yield some
+def _shortened(dropped: Counter[str]) -> dict[str, int]:
+    """Return the counts by reason; beyond the most frequent, as where every label is a word of its own, only a sum."""
+    frequent = dropped.most_common(MOST_REASONS)
+    rest = dropped.total() - sum(count for _, count in frequent)
+    return dict(sorted(frequent)) | ({"other reasons": rest} if rest else {})
 
 
-def _row_or_reason(picture: Picture, dataset: str, labels: dict[str, str], params: FacesParams | None) -> Row | str:
-    """Return the row of a picture's face, or the reason why there is none."""
-    label = labels.get(picture.place.native_label)
-    if label not in LABEL_IDS:
-        return f"label {label or picture.place.native_label}"
-    try:
-        pixels = decode(picture.data)
-    except ImageError:
-        return "unreadable"
-    data, face = picture.data, faces.Face((0, 0, pixels.shape[1], pixels.shape[0]), 1.0)
-    if params:
-        found = _detector(params.yunet)(pixels)
-        if not found:
-            return "no face"
-        face = found[0]
-        if min(face.box[2:]) < params.minimum_side:
-            return "face too small"
-        pixels = faces.crop(pixels, face.box)
-        data = encode(pixels)
-    return {
-        "face_id": hashlib.sha256(f"{dataset}/{picture.path}".encode()).hexdigest()[:20],
-        "image": data,
-        "label": label,
-        "label_id": LABEL_IDS[label],
-        "dataset": dataset,
-        "native_split": picture.place.native_split,
-        "native_label": picture.place.native_label,
-        "native_path": picture.path,
-        "person": picture.place.person,
-        "file_sha256": hashlib.sha256(picture.data).hexdigest(),
-        "pixel_sha256": _pixel_hash(pixels),
-        "phash": str(imagehash.phash(PIL.Image.fromarray(pixels), hash_size=PHASH_SIDE)),
-        "width": pixels.shape[1],
-        "height": pixels.shape[0],
-        "face_score": face.score,
-        "box": list(face.box),
-    }
-
-
-def _pixel_hash(pixels: Image) -> str:
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def main(dataset: str, raw: Path, table: Path, metrics: Path) -> None:
+def main(dataset: str, raw: str, table: str, metrics: Path) -> None:
     """Turn the pictures of DATASET in RAW into the TABLE of its faces, and write its counts to METRICS."""
     params = load_params()
     labels = SOURCES[dataset].labels(params.label_map(dataset))
-    write_json(metrics, harmonize(dataset, raw, table, labels, params.faces))
+    write_json(metrics, harmonize(dataset, raw, table, labels, params.faces, params.harmonize.engine))
 
 
 if __name__ == "__main__":

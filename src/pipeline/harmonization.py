@@ -1,0 +1,136 @@
+"""From the pictures of one part of a dataset to rows of faces: what every worker does, on this machine or another."""
+
+import hashlib
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imagehash
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+
+from pipeline import faces
+from pipeline.labels import LABEL_IDS
+from pipeline.params import FacesParams
+from pipeline.raw import Raw
+from pipeline.sources import SOURCES, Picture
+from pipeline.sources.parts import Part
+from pipeline.transforms import Image, ImageError, ImageTooLargeError, UnsupportedImageError, decode, encode
+
+SCHEMA = pa.schema(
+    {
+        "face_id": pa.string(),
+        "image": pa.binary(),
+        "label": pa.string(),
+        "label_id": pa.int8(),
+        "dataset": pa.string(),
+        "native_split": pa.string(),
+        "native_label": pa.string(),
+        "native_path": pa.string(),
+        "person": pa.string(),
+        "file_sha256": pa.string(),
+        "pixel_sha256": pa.string(),
+        "phash": pa.string(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "face_score": pa.float32(),
+        "box": pa.list_(pa.int32(), 4),
+    }
+)
+PHASH_SIDE = 16  # 256 bits: with the usual 64, faces of different people come as near as crops of one picture
+REASONS = {ImageTooLargeError: "too large", UnsupportedImageError: "no supported image", ImageError: "damaged"}
+
+Row = tuple[Any, ...]
+
+
+class Harmonized(NamedTuple):
+    """A part's faces; the pictures that were dropped, by reason; its training pictures by native label."""
+
+    faces: pa.Table
+    dropped: Counter[str]
+    native: Counter[str]
+
+
+def harmonize_part(part: Part, raw: Raw, dataset: str, labels: dict[str, str], params: FacesParams) -> Harmonized:
+    """Turn the pictures of a part into faces.
+
+    Args:
+        part: of the dataset's raw file.
+        raw: that file.
+        dataset: its name.
+        labels: native label to one of the seven, or to another name, which drops the picture.
+        params: face detection, for datasets of whole pictures, and the smallest face.
+
+    Raises:
+        PipelineError: if the raw file is damaged.
+    """
+    rows: list[Row] = []
+    dropped: Counter[str] = Counter()
+    native: Counter[str] = Counter()
+    for picture in SOURCES[dataset].pictures(raw, part):
+        if isinstance(picture, str):
+            dropped[picture] += 1
+            continue
+        if picture.place.native_split == "train":
+            native[picture.place.native_label] += 1
+        row = _row_or_reason(picture, dataset, labels, params)
+        if isinstance(row, str):
+            dropped[row] += 1
+        else:
+            rows.append(row)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return Harmonized(pa.Table.from_arrays(arrays, schema=SCHEMA), dropped, native)
+
+
+@cache
+def _detector(yunet: Path | None) -> faces.Detector:
+    return faces.load_detector(yunet)
+
+
+def _row_or_reason(picture: Picture, dataset: str, labels: dict[str, str], params: FacesParams) -> Row | str:
+    """Return the row of a picture's face, in the order of `SCHEMA`, or the reason why there is none."""
+    place = picture.place
+    label = labels.get(place.native_label)
+    if label not in LABEL_IDS:
+        return f"label {label or place.native_label}"
+    try:
+        pixels = decode(picture.data)
+    except ImageError as error:
+        return REASONS[type(error)]
+    height, width = pixels.shape[:2]
+    data, face = picture.data, faces.Face((0, 0, width, height), 1.0)
+    if not SOURCES[dataset].cropped:
+        found = _detector(params.yunet)(pixels)
+        if not found:
+            return "no face"
+        face = found[0]
+        pixels = faces.crop(pixels, face.box)
+        data = encode(pixels)
+    if min(face.box[2:]) < params.minimum_side:
+        return "face too small"
+    return (
+        hashlib.sha256(f"{dataset}/{picture.path}".encode()).hexdigest()[:20],
+        data,
+        label,
+        LABEL_IDS[label],
+        dataset,
+        place.native_split,
+        place.native_label,
+        picture.path,
+        place.person,
+        *_hashes(picture.data, pixels),
+        pixels.shape[1],
+        pixels.shape[0],
+        face.score,
+        face.box,
+    )
+
+
+def _hashes(data: bytes, pixels: Image) -> tuple[str, str, str]:
+    """Return the SHA-256 of a file and of its pixels with their shape, and the pixels' perceptual hash."""
+    shaped = repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()
+    near = imagehash.phash(PIL.Image.fromarray(pixels), hash_size=PHASH_SIDE)
+    return hashlib.sha256(data).hexdigest(), hashlib.sha256(shaped).hexdigest(), str(near)
