@@ -12,10 +12,11 @@ from kagglehub.exceptions import DataCorruptionError, UnauthenticatedError
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
+from pipeline.kaggle import may_pass
 from pipeline.params import SampleParams
 from pipeline.raw import open_raw
 from pipeline.sample import draw
-from pipeline.stages.download import download, main, may_pass
+from pipeline.stages.download import download, main
 
 FEW = SampleParams(faces_per_class=10, seed=3)
 FILES = {"train/happy/Training_2.jpg": b"two", "train/happy/Training_1.jpg": b"one", "README": b"read me"}
@@ -130,7 +131,7 @@ def test_kaggle_without_a_network_is_tried_again_and_then_says_what_to_do(
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("pipeline.stages.download.PAUSES", (0, 0))
+        monkeypatch.setattr("pipeline.kaggle.PAUSES", (0, 0))
         said = refused("kaggle", target)
     assert caplog.text.count("trying again in 0 s") == 2
     assert said.startswith("datasets.fer2013.from: kaggle does not give msambare/fer2013")

@@ -3,22 +3,10 @@
 import io
 import logging
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
-import kagglehub
-import requests
-from kagglehub.exceptions import (
-    BackendError,
-    CredentialError,
-    DataCorruptionError,
-    KaggleEnvironmentError,
-    NotFoundError,
-    UnauthenticatedError,
-)
-
-from pipeline import sample
+from pipeline import kaggle, sample
 from pipeline.archive import bring, pack
 from pipeline.command import run
 from pipeline.errors import PipelineError
@@ -29,13 +17,6 @@ from pipeline.sources import SOURCES
 from pipeline.sources.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
-
-KAGGLE_ERRORS = (
-    OSError, ValueError, BackendError, CredentialError, DataCorruptionError, KaggleEnvironmentError, NotFoundError,
-    UnauthenticatedError,
-)  # fmt: skip
-PAUSES = (2, 10, 60)  # seconds between attempts
-TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
 
 def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> dict[str, Any]:
@@ -74,7 +55,7 @@ def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path
         drawings = sample.draw(dataset, drawn.faces_per_class, drawn.seed)
         files = ((path, io.BytesIO(content)) for path, content in drawings)
         return pack(folder / f"{dataset}.zip", files, f"draw {dataset}")
-    path = Path(_kaggle(dataset)) if source == "kaggle" else Path(source)
+    path = kaggle.fetch(dataset) if source == "kaggle" else Path(source)
     try:
         return bring(path, folder, dataset)
     except PipelineError as error:
@@ -84,31 +65,6 @@ def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path
     except OSError as error:
         where = error.filename or path
         raise PipelineError(f"datasets.{dataset}.from: {where} can not be copied: {error.strerror}") from error
-
-
-def _kaggle(dataset: str) -> str:
-    """Download from Kaggle into its own cache; what an attempt got, the next one goes on from."""
-    handle = SOURCES[dataset].handle
-    for pause in (*PAUSES, None):
-        try:
-            return kagglehub.dataset_download(handle)
-        except KAGGLE_ERRORS as error:
-            why = " ".join(str(error).split())[:200]
-            if pause is None or not may_pass(error):
-                raise PipelineError(
-                    f"datasets.{dataset}.from: kaggle does not give {handle} ({why}); check the network, put an API "
-                    f"token into ~/.kaggle/kaggle.json and accept the licence on the dataset's page"
-                ) from error
-            logger.warning("%s: %s; trying again in %d s", handle, why, pause)
-            time.sleep(pause)
-    raise AssertionError  # the last attempt returns or raises
-
-
-def may_pass(error: Exception) -> bool:
-    """Return whether a failure may be over at the next attempt: the network's and the server's own, not a refusal."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code == TOO_MANY_REQUESTS or error.response.status_code >= SERVER_ERROR
-    return isinstance(error, requests.RequestException | DataCorruptionError)
 
 
 def main(dataset: str, folder: Path) -> None:
