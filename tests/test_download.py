@@ -1,18 +1,14 @@
 import hashlib
 import os
 import shutil
-import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
-from kagglehub.exceptions import DataCorruptionError, UnauthenticatedError
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
-from pipeline.kaggle import may_pass
 from pipeline.params import SampleParams
 from pipeline.raw import open_raw
 from pipeline.sample import draw
@@ -121,24 +117,6 @@ def test_rest_of_an_interrupted_download_is_cleared_away(target: Path, tmp_path:
     assert content_of(target.parent).keys() == {"fer2013/mine.zip", "fer2013/manifest.json"}
 
 
-def test_kaggle_without_a_network_is_tried_again_and_then_says_what_to_do(
-    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with socket.socket() as closed:  # bound, but nobody listens: every connection is refused at once
-        closed.bind(("127.0.0.1", 0))
-        for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{closed.getsockname()[1]}")
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("pipeline.kaggle.PAUSES", (0, 0))
-        said = refused("kaggle", target)
-    assert caplog.text.count("trying again in 0 s") == 2
-    assert said.startswith("datasets.fer2013.from: kaggle does not give msambare/fer2013")
-    assert "check the network" in said
-    assert list(target.parent.iterdir()) == []
-
-
 def test_a_source_larger_than_the_disk_is_refused_before_it_is_copied(target: Path, tmp_path: Path) -> None:
     source = write_zip(tmp_path / "mine.zip")
     content = source.read_bytes()
@@ -149,31 +127,6 @@ def test_a_source_larger_than_the_disk_is_refused_before_it_is_copied(target: Pa
     assert "mine.zip can not be copied: it takes" in said
     assert said.endswith("GB left")
     assert list(target.parent.iterdir()) == []
-
-
-def answered(status: int) -> requests.HTTPError:
-    response = requests.Response()
-    response.status_code = status
-    return requests.HTTPError(response=response)
-
-
-@pytest.mark.parametrize(
-    ("error", "again"),
-    [
-        (requests.ConnectionError(), True),
-        (requests.exceptions.ChunkedEncodingError(), True),
-        (requests.ReadTimeout(), True),
-        (DataCorruptionError("checksum"), True),
-        (answered(503), True),
-        (answered(429), True),
-        (answered(403), False),
-        (answered(404), False),
-        (UnauthenticatedError(), False),
-        (OSError(28, "No space left on device"), False),
-    ],
-)
-def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
-    assert may_pass(error) == again
 
 
 def test_main_takes_the_source_from_params_and_notes_how_it_looked(
