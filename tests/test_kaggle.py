@@ -14,11 +14,11 @@ import pytest
 from kaggle_server import ARCHIVE, DOWNLOAD, LOOK_UP, VERSION, Answer, KaggleServer, running
 from kagglehub.clients import CHUNK_SIZE
 
-from pipeline.archive import open_raw
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, sha256_of
 from pipeline.kaggle import fetch
 from pipeline.params import SampleParams
+from pipeline.raw import open_raw
 from pipeline.stages.download import download
 
 NOISE = random.Random(0)
@@ -99,8 +99,8 @@ def test_a_download_gives_the_files_and_the_manifest_and_shows_how_far_it_is(
     kaggle: KaggleServer, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = download("fer2013", "kaggle", target, SampleParams())
-    archive, read = open_raw(target)
-    assert {path: archive.read(path) for path in archive.paths()} == FILES
+    raw, read = open_raw(target)
+    assert {entry.path: raw.read(entry) for entry in raw.entries()} == FILES
     assert read == manifest == read_json(target / "manifest.json")
     assert manifest["file"]["sha256"] == sha256_of(target / "fer2013.zip")
     assert not manifest["drawn"]
