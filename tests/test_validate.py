@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.labels import LABELS
 from pipeline.params import SplitParams, ValidateParams
 from pipeline.sources import SOURCES
 from pipeline.stages.split import split
-from pipeline.stages.validate import main, validate
+from pipeline.stages.validate import look_at, main, validate
 from pipeline.transforms import encode
 
 PARAMS = ValidateParams(minimum_train_faces_per_class=4, minimum_side=48)
@@ -55,7 +56,7 @@ def sound() -> Tables:
 
 def failed(faces: pd.DataFrame, splits: pd.DataFrame, params: ValidateParams = PARAMS) -> dict[str, dict[str, Any]]:
     """Return what does not hold, by expectation."""
-    return {entry["expectation"]: entry for entry in validate(faces, splits, params, MAPS) if not entry["met"]}
+    return {entry["expectation"]: entry for entry in validate(look_at(faces), splits, params, MAPS) if not entry["met"]}
 
 
 def change_face(column: str, value: Any) -> Callable[[Tables], Tables]:
@@ -186,6 +187,22 @@ def test_page_opens_without_a_network_and_shows_what_was_dropped(place: Path) ->
     assert "1,234 pictures dropped: unreadable" in page
     checked = read_json(place / "validation.json")
     assert (checked["passed"], checked["failures"], checked["warnings"]) == (True, [], [])
+
+
+def test_page_shows_pairs_whose_pixels_differ(place: Path) -> None:
+    faces, splits = sound()
+    for number in range(14):  # pairs of training faces of a label
+        splits.loc[3 * number + 1, "group"] = splits.group[3 * number]
+    for number in range(0, 42, 3):
+        splits.loc[number : number + 2, "split"] = "train"
+    write_tables(place, (faces, splits))
+    with suppress(PipelineError):  # there are no test faces now
+        main(*OUTPUTS)
+    page = (place / "data.html").read_text()
+    assert "28 faces show 14 pictures" in page
+    pairs = page.split("Copies that are not alike in every pixel")[1].split("<h2>")[0]
+    assert "14 of these pictures" in pairs
+    assert pairs.count("<figure>") == pairs.count("<img src=") == 20
 
 
 def test_command_line_stops_on_damage_with_the_rows_named(place: Path) -> None:

@@ -9,22 +9,27 @@ from jinja2 import Environment, PackageLoader
 
 from pipeline.files import read_json
 from pipeline.labels import LABELS
+from pipeline.tables import read_images
 from pipeline.transforms import decode, encode, is_image, resize
 
 PICTURES_PER_CLASS = 8
 GROUPS, COPIES = 24, 8  # shown of the pictures that stand there more than once, and of the faces of each
+PAIRS = 10  # shown of those whose pixels differ
 THUMBNAIL = 56
 SPLITS = ("train", "validation", "test", "none")
 
 
-def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, Any]], harmonized: Path) -> str:
+def data_page(
+    faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, Any]], harmonized: Path, images: Path
+) -> str:
     """Render the page: verdict, classes by dataset and split, what was dropped and why, copies, sample faces.
 
     Args:
-        faces: `face_id, image, label, dataset` of all faces.
+        faces: `face_id, label, dataset, pixel_sha256` of all faces.
         splits: the table of the split stage.
         checks: what `pipeline.expectations.check` returned.
         harmonized: folder with the counts of the harmonize stage, one JSON file a dataset.
+        images: folder with the tables of faces, where the pictures that are shown come from.
     """
     counts = splits.groupby(["dataset", "split", "label"]).size()
     datasets = sorted(splits.dataset.unique())
@@ -35,6 +40,14 @@ def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, 
         for split in SPLITS
         if (dataset, split) in counts.index.droplevel(2)
     ]
+    copies = splits[splits.group.duplicated(keep=False)].merge(faces[["face_id", "pixel_sha256"]], on="face_id")
+    samples, groups, pairs = _samples(faces), _largest_groups(copies), _near_pairs(copies)
+    shown = pd.concat([*samples.values(), *groups, *pairs])
+    pictures = {
+        face_id: _data_address(image)
+        for name, chosen in shown.groupby("dataset")
+        for face_id, image in read_images(images, name, set(chosen.face_id)).items()
+    }
     template = Environment(loader=PackageLoader("pipeline", "pages"), autoescape=True).get_template("data.html.j2")
     return template.render(
         labels=LABELS,
@@ -42,42 +55,48 @@ def data_page(faces: pd.DataFrame, splits: pd.DataFrame, checks: list[dict[str, 
         most=max((max(row["counts"]) for row in rows), default=1) or 1,
         checks=sorted(checks, key=lambda entry: (entry["met"], entry["severity"])),
         passed=all(entry["met"] or entry["severity"] != "critical" for entry in checks),
-        pictures={name: _pictures(faces[faces.dataset == name]) for name in datasets},
+        samples={key: [pictures.get(face_id) for face_id in chosen.face_id] for key, chosen in samples.items()},
+        datasets=datasets,
         dropped={name: read_json(file)["dropped"] for name, file in counted.items() if file.exists()},
         removed=splits[splits.split == "none"].reason.value_counts().to_dict(),
-        copies=_copies(faces, splits),
+        copies=_count(copies),
+        groups=[[_captioned(face, pictures) for face in group.itertuples()] for group in groups],
+        pairs=[[_captioned(face, pictures) for face in pair.itertuples()] for pair in pairs],
         leaked=splits[splits.leaked].groupby(["dataset", "split"]).size().to_dict(),
     )
 
 
-def _pictures(faces: pd.DataFrame) -> dict[str, list[str]]:
-    """Return, by label, a few faces as data addresses; evenly spread over the table, so that a rerun shows the same."""
-    chosen = {}
-    for label in LABELS:
-        images = faces.image[faces.label == label]
-        step = max(1, len(images) // PICTURES_PER_CLASS)
-        shown = [_data_address(data) for data in images.iloc[::step][:PICTURES_PER_CLASS]]
-        chosen[label] = [address for address in shown if address]
-    return chosen
+def _samples(faces: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Choose a few faces of each dataset and label, evenly spread over the table: a rerun shows the same."""
+    return {
+        key: rows.iloc[:: max(1, len(rows) // PICTURES_PER_CLASS)][:PICTURES_PER_CLASS]
+        for key, rows in faces.groupby(["dataset", "label"])
+    }
 
 
-def _copies(faces: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
-    """Count the pictures that stand there more than once, and show some: those with conflicting labels first."""
-    copies = splits[splits.group.duplicated(keep=False)].merge(faces[["face_id", "image"]], on="face_id")
+def _count(copies: pd.DataFrame) -> dict[str, int]:
+    groups = copies.groupby("group").agg(labels=("label", "nunique"), pixels=("pixel_sha256", "nunique"))
+    conflicting, near = int((groups.labels > 1).sum()), int((groups.pixels > 1).sum())
+    return {"groups": len(groups), "faces": len(copies), "conflicting": conflicting, "near": near}
+
+
+def _largest_groups(copies: pd.DataFrame) -> list[pd.DataFrame]:
+    """Choose some pictures that stand there more than once: those with conflicting labels first, then the largest."""
     groups = copies.groupby("group").agg(labels=("label", "nunique"), faces=("label", "size"))
     first = groups.sort_values(["labels", "faces"], ascending=False, kind="stable").index[:GROUPS]
-    return {
-        "groups": len(groups),
-        "faces": len(copies),
-        "conflicting": int((groups.labels > 1).sum()),
-        "shown": [
-            [
-                (_data_address(face.image), f"{face.label}, {face.dataset} {face.split}")
-                for face in copies[copies.group == name].iloc[:COPIES].itertuples()
-            ]
-            for name in first
-        ],
-    }
+    return [copies[copies.group == name].iloc[:COPIES] for name in first]
+
+
+def _near_pairs(copies: pd.DataFrame) -> list[pd.DataFrame]:
+    """Choose pairs of faces that count as one picture though their pixels differ, evenly spread over the table."""
+    different = copies.drop_duplicates(["group", "pixel_sha256"])
+    near = different[different.group.duplicated(keep=False)]
+    names = near.group.drop_duplicates()
+    return [near[near.group == name].iloc[:2] for name in names.iloc[:: max(1, len(names) // PAIRS)][:PAIRS]]
+
+
+def _captioned(face: Any, pictures: dict[str, str | None]) -> tuple[str | None, str]:
+    return pictures.get(face.face_id), f"{face.label}, {face.dataset} {face.split}"
 
 
 def _data_address(data: bytes) -> str | None:

@@ -1,11 +1,13 @@
 """Reading the tables that flow between stages: faces (one Parquet file a dataset) and splits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
@@ -17,9 +19,45 @@ def read_faces(folder: Path, dataset: str, columns: Sequence[str]) -> pd.DataFra
     Raises:
         PipelineError: if the table is missing or damaged.
     """
+    with _opened(folder, dataset) as file:
+        return file.read(columns=list(columns)).to_pandas()
+
+
+def iter_faces(folder: Path, dataset: str, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Give columns of a dataset's faces some thousand rows at a time, so that images need not fit into memory.
+
+    Raises:
+        PipelineError: if the table is missing or damaged.
+    """
+    with _opened(folder, dataset) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=list(columns)).to_pandas()
+
+
+def read_images(folder: Path, dataset: str, face_ids: Collection[str]) -> dict[str, bytes]:
+    """Read the images of some of a dataset's faces, by `face_id`.
+
+    Raises:
+        PipelineError: if the table is missing or damaged.
+    """
+    images: dict[str, bytes] = {}
+    wanted = pa.array(face_ids, pa.string())
+    with _opened(folder, dataset) as file:
+        for group in range(file.num_row_groups):
+            names = file.read_row_group(group, columns=["face_id"])["face_id"]
+            asked_for = pc.is_in(names, wanted)
+            if pc.any(asked_for).as_py():
+                found = file.read_row_group(group, columns=["image"])["image"].filter(asked_for)
+                images |= zip(names.filter(asked_for).to_pylist(), found.to_pylist(), strict=True)
+    return images
+
+
+@contextmanager
+def _opened(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
     file = folder / f"{dataset}.parquet"
     try:
-        return pq.read_table(file, columns=list(columns)).to_pandas()
+        with pq.ParquetFile(file) as opened:
+            yield opened
     except (OSError, pa.ArrowException) as error:
         raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro harmonize@{dataset}`") from error
 
@@ -40,6 +78,7 @@ class Origin(NamedTuple):
 
 def read_origin(folder: Path, dataset: str) -> Origin:
     """Read where a dataset's faces come from, as `harmonize` wrote it beside them."""
-    metadata = pq.read_schema(folder / f"{dataset}.parquet").metadata
+    with _opened(folder, dataset) as file:
+        metadata = file.schema_arrow.metadata
     detector = metadata[b"detector"].decode()
     return Origin(metadata[b"drawn"] == b"True", None if detector == "None" else detector)

@@ -132,11 +132,13 @@ def main(faces: Path, table: Path, metrics: Path) -> None:
         if read_origin(faces, name).drawn:
             # Drawn heads are so alike that those of different people come as near as copies of a photograph.
             rows["phash"] = None
-    result = split(pd.concat(tables, ignore_index=True), params.split)
+    together = pd.concat(tables, ignore_index=True)
+    result = split(together, params.split)
     with written_whole(table) as file:
         result.to_parquet(file, index=False)
     summary = summarize(result)
-    write_json(metrics, summary)
+    by_pixels = summarize(split(together, params.split.model_copy(update={"near_duplicate_bits": -1})))
+    write_json(metrics, summary | {"by_pixels_alone": {name: by_pixels[name] for name in by_pixels if name != "faces"}})
     for dataset, counts in summary["faces"].items():
         logger.info("%s: %s", dataset, ", ".join(f"{count} {name}" for name, count in counts.items()))
 

@@ -19,7 +19,7 @@ from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
 from pipeline.report import data_page
 from pipeline.sources import SOURCES
-from pipeline.tables import read_faces
+from pipeline.tables import iter_faces
 from pipeline.transforms import ImageError, decode, resize
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def validate(
     """Check the faces of all datasets together with their splits.
 
     Args:
-        faces: the tables of `harmonize`, one below the other.
+        faces: the tables of `harmonize`, one below the other, as `look_at` returns them.
         splits: the table of `split`.
         params: sizes and counts to be met.
         maps: by dataset, what its native labels mean.
@@ -43,12 +43,9 @@ def validate(
     """
     table = faces.merge(splits[["face_id", "split", "group"]], on="face_id", how="left")
     used = table[table.split != "none"]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pd.DataFrame(pool.map(_look, table.image), columns=["brightness", "sharpness"], index=table.index)
     table = table.assign(
-        **looks,
         native=table.dataset + ": " + table.native_label,
-        image_readable=looks.brightness.notna(),
+        image_readable=table.brightness.notna(),
         splits_of_group=table.group.map(used.groupby("group").split.nunique()).fillna(0),
     )
     classes = (
@@ -60,15 +57,20 @@ def validate(
         .reset_index(name="train_faces")
     )
     classes["class"] = classes.dataset + ": " + classes.label
-    checkable = table.drop(columns=["image", "box"])
     return [
-        *check(checkable, face_expectations(params, maps), "face_id"),
+        *check(table, face_expectations(params, maps), "face_id"),
         *check(classes, class_expectations(params), "class"),
     ]
 
 
+def look_at(faces: pd.DataFrame) -> pd.DataFrame:
+    """Put `brightness` and `sharpness` in the place of a table's images; NaN where one can not be decoded."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = pd.DataFrame(pool.map(_look, faces.image), columns=["brightness", "sharpness"], index=faces.index)
+    return faces.drop(columns="image").assign(**looks)
+
+
 def _look(image: object) -> tuple[float, float]:
-    """Return the brightness and sharpness of an encoded face, NaN where it can not be decoded."""
     if not isinstance(image, bytes):
         return math.nan, math.nan
     try:
@@ -82,15 +84,16 @@ def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) 
     """Check the tables in FACES against SPLITS; write RESULT and, with the counts in HARMONIZED, a PAGE to look at."""
     params = load_params()
     columns = ("face_id", "image", "label", "label_id", "dataset", "native_split", "native_label", "pixel_sha256",
-               "width", "height", "box")  # fmt: skip
-    table = pd.concat([read_faces(faces, name, columns) for name in params.use], ignore_index=True)
+               "width", "height")  # fmt: skip
+    looked_at = (look_at(some) for name in params.use for some in iter_faces(faces, name, columns))
+    table = pd.concat(looked_at, ignore_index=True)
     split_table = pd.read_parquet(splits)
     maps: dict[str, dict[str, str]] = {name: SOURCES[name].labels(params.label_map(name)) for name in params.use}
     checks = validate(table, split_table, params.validate_, maps)
     failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
     warnings = [entry for entry in checks if not entry["met"] and entry["severity"] != "critical"]
     with written_whole(page) as file:
-        file.write_text(data_page(table, split_table, checks, harmonized), encoding="utf-8")
+        file.write_text(data_page(table, split_table, checks, harmonized, faces), encoding="utf-8")
     write_json(result, {"passed": not failures, "failures": failures, "warnings": warnings, "checked": len(checks)})
     for entry in warnings:
         logger.warning("warning: %s (%d: %s)", entry["expectation"], entry["failed"], ", ".join(entry["rows"]))
