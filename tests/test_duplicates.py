@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 
 from pipeline.duplicates import group_pictures, near_pairs
+from pipeline.harmonization import PHASH_SIDE
 from pipeline.params import SplitParams
 from pipeline.sample import draw
-from pipeline.stages.harmonize import PHASH_SIDE
 from pipeline.transforms import decode
 
 BITS = SplitParams().near_duplicate_bits
@@ -33,14 +33,11 @@ def faces():
 
 def test_pairs_are_those_that_a_look_at_every_pair_finds():
     random = np.random.default_rng(0)
-    hashes = random.integers(0, 2**63, (70, 4), dtype=np.uint64)
-    hashes[40] = hashes[3] ^ np.uint64(0b111)  # twelve bits of four words
+    hashes = random.integers(0, 256, (70, 32), dtype=np.uint8)
+    hashes[40] = hashes[3] ^ np.uint8(0b111)  # in each byte
     hashes[69] = hashes[68]
     expected = [
-        (i, j)
-        for i in range(70)
-        for j in range(i + 1, 70)
-        if sum(int(a ^ b).bit_count() for a, b in zip(hashes[i], hashes[j], strict=True)) <= 110
+        (i, j) for i in range(70) for j in range(i + 1, 70) if np.unpackbits(hashes[i] ^ hashes[j]).sum() <= 110
     ]
     found = near_pairs(hashes, 110)
     assert sorted(zip(*(part.tolist() for part in found), strict=True)) == expected
@@ -53,8 +50,16 @@ def test_faces_without_a_hash_are_only_compared_by_pixels():
     assert [name[0] for name in group_pictures(pixels, hashes, 0)] == ["a", "b", "a", "b"]
 
 
+def test_any_number_of_pictures_with_one_hash_is_one_picture():
+    """Blank pictures have one hash, and every pair of them would be more than any memory holds."""
+    pixels = pd.Series([f"{number:<064x}" for number in range(50_000)])
+    hashes = pd.Series(["0" * 64] * 49_999 + ["0" * 63 + "3"])
+    assert group_pictures(pixels, hashes, 2).nunique() == 1
+    assert group_pictures(pixels, hashes, 1).nunique() == 2
+
+
 def test_nothing_gives_no_pairs():
-    assert [len(part) for part in near_pairs(np.empty((0, 4), np.uint64), 56)] == [0, 0]
+    assert [len(part) for part in near_pairs(np.empty((0, 32), np.uint8), 56)] == [0, 0]
 
 
 def test_pictures_are_chained_and_named_by_their_first_pixels():

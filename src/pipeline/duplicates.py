@@ -5,19 +5,19 @@ far as they were looked at; from 64 on, more and more show different people, who
 there is no such gap.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 
+import faiss
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
 
-WORDS = 4  # of 64 bits, in a hash
-ROWS = 16  # of the table of distances that are computed at once: what fits into a core's cache
+AT_ONCE = 4096  # hashes that are looked for at once
 
-Hashes = NDArray[np.uint64]
+Hashes = NDArray[np.uint8]
 
 
 def group_pictures(pixels: pd.Series, phashes: pd.Series, distance: int) -> pd.Series:
@@ -36,10 +36,15 @@ def group_pictures(pixels: pd.Series, phashes: pd.Series, distance: int) -> pd.S
     """
     distinct = pd.Series(phashes.to_numpy(), index=pixels.to_numpy())
     distinct = distinct[~distinct.index.duplicated()].sort_index()
-    hashed = np.flatnonzero(distinct.notna())
-    first, second = (hashed[part] for part in near_pairs(_words(distinct.iloc[hashed]), distance))
-    edges = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(distinct), len(distinct)))
-    _, component = connected_components(edges, directed=False)
+    # A graph of pictures and, after them, hashes: any number of pictures may have one hash, as all blank ones do.
+    count, (hash_of, hashes) = len(distinct), pd.factorize(distinct)
+    hashed = np.flatnonzero(hash_of >= 0) if distance >= 0 else np.empty(0, np.intp)
+    near = near_pairs(_bytes(hashes), distance) if len(hashed) else (hashed, hashed)
+    first = np.concatenate([hashed, count + near[0]])
+    second = np.concatenate([count + hash_of[hashed], count + near[1]])
+    size = count + len(hashes)
+    edges = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
+    component = connected_components(edges, directed=False)[1][:count]
     names = distinct.index.to_series().groupby(component).transform("first").str[:16]
     return pixels.map(names)
 
@@ -48,28 +53,19 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[NDArray[np.intp], NDArray
     """Return the positions (i, j), i < j, of all pairs of hashes that differ in at most `distance` bits.
 
     Args:
-        hashes: uint64 array (n, words).
+        hashes: uint8 array (n, bytes).
         distance: bits.
     """
-    starts = range(0, len(hashes), ROWS) if distance >= 0 else ()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets the threads run side by side
-        found = list(pool.map(lambda start: _near_rows(hashes, start, distance), starts))
-    if not found:
-        return np.empty(0, np.intp), np.empty(0, np.intp)
-    first, second = np.concatenate(found, axis=1)
+    index = faiss.IndexBinaryFlat(8 * hashes.shape[1])
+    index.add(hashes)
+    pairs = [np.empty((2, 0), np.intp)]
+    for start in tqdm(range(0, len(hashes), AT_ONCE), "look for copies", mininterval=1, disable=None):
+        limits, _, second = index.range_search(hashes[start : start + AT_ONCE], distance + 1)  # less than that
+        first = start + np.repeat(np.arange(len(limits) - 1), limits[1:] - limits[:-1])
+        pairs.append(np.stack([first, second])[:, first < second])
+    first, second = np.concatenate(pairs, axis=1)
     return first, second
 
 
-def _near_rows(hashes: Hashes, start: int, distance: int) -> NDArray[np.intp]:
-    rows, rest = hashes[start : start + ROWS], hashes[start:]
-    bits = np.zeros((len(rows), len(rest)), np.uint16)
-    for word in range(hashes.shape[1]):
-        bits += np.bitwise_count(rows[:, word, None] ^ rest[None, :, word])
-    first, second = np.nonzero(bits <= distance)
-    later = second > first
-    return np.stack([first[later], second[later]]) + start
-
-
-def _words(phashes: pd.Series) -> Hashes:
-    digits = "".join(phashes)
-    return np.frombuffer(bytes.fromhex(digits), np.uint64).reshape(-1, WORDS)
+def _bytes(hashes: Iterable[str]) -> Hashes:
+    return np.array([np.frombuffer(bytes.fromhex(digits), np.uint8) for digits in hashes])
