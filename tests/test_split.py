@@ -122,6 +122,19 @@ def test_people_stay_whole() -> None:
     assert (result.groupby(result.index.str.split("-").str[0]).split.nunique() == 1).all()
 
 
+def test_people_on_one_picture_stay_together() -> None:
+    rows = [
+        face(f"{couple}-{person}-{number}", "none", person=f"{couple}-{person}",
+             picture=f"{couple}-{person}-{number}" if number else couple)
+        for couple in map(str, range(30))
+        for person in range(2)
+        for number in range(3)
+    ]  # fmt: skip
+    result = put(rows)
+    assert (result.groupby(result.index.str.split("-").str[0]).split.nunique() == 1).all()
+    assert counts(result) == {"train": 144, "validation": 18, "test": 18}
+
+
 def test_copies_stay_together_when_a_split_is_cut_off() -> None:
     rows = [face(f"{picture}-{copy}", "none", picture=str(picture)) for picture in range(100) for copy in range(3)]
     result = put(rows)

@@ -42,11 +42,24 @@ def group_pictures(pixels: pd.Series, phashes: pd.Series, distance: int) -> pd.S
     near = near_pairs(_bytes(hashes), distance) if len(hashed) else (hashed, hashed)
     first = np.concatenate([hashed, count + near[0]])
     second = np.concatenate([count + hash_of[hashed], count + near[1]])
-    size = count + len(hashes)
-    edges = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
-    component = connected_components(edges, directed=False)[1][:count]
+    component = connect(count + len(hashes), first, second)[:count]
     names = distinct.index.to_series().groupby(component).transform("first").str[:16]
     return pixels.map(names)
+
+
+def connect(nodes: int, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.int32]:
+    """Number the connected components of a graph.
+
+    Args:
+        nodes: how many there are.
+        first: the node at one end of each edge.
+        second: the node at its other end.
+
+    Returns:
+        the number of its component a node, equal where there is a way.
+    """
+    edges = coo_array((np.ones(len(first), bool), (first, second)), shape=(nodes, nodes))
+    return connected_components(edges, directed=False)[1]
 
 
 def near_pairs(hashes: Hashes, distance: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -61,7 +74,7 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[NDArray[np.intp], NDArray
     pairs = [np.empty((2, 0), np.intp)]
     for start in tqdm(range(0, len(hashes), AT_ONCE), "look for copies", mininterval=1, disable=None):
         limits, _, second = index.range_search(hashes[start : start + AT_ONCE], distance + 1)  # less than that
-        first = start + np.repeat(np.arange(len(limits) - 1), limits[1:] - limits[:-1])
+        first = start + np.repeat(np.arange(len(limits) - 1), limits[1:].astype(np.intp) - limits[:-1].astype(np.intp))
         pairs.append(np.stack([first, second])[:, first < second])
     first, second = np.concatenate(pairs, axis=1)
     return first, second

@@ -1,6 +1,5 @@
 """Stage 3: put every face into one split, over all datasets at once, so that no picture is learned and tested on."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 from pipeline.command import run
 from pipeline.duplicates import group_pictures
 from pipeline.files import write_json, written_whole
+from pipeline.holdout import hold_out
 from pipeline.params import SplitParams, load_params
 from pipeline.tables import read_faces, read_origin
 
@@ -24,10 +24,10 @@ def split(faces: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
     """Assign every face to a split.
 
     Official splits are kept. A dataset without an official validation split gets one cut off its training faces; one
-    without any split is cut three ways; both grouped by person (or picture) and stratified by label. Then no picture
-    stands in two splits, also not cropped or compressed in another way (`pipeline.duplicates`): test wins over
-    validation, validation over train. An evaluation face stays and is marked as leaked, its training copies go; so do
-    training copies that disagree about the label, unless one label has a majority of at least three.
+    without any split is cut three ways; both by whole people and pictures, stratified by label (`pipeline.holdout`).
+    Then no picture stands in two splits, also not cropped or compressed in another way (`pipeline.duplicates`): test
+    wins over validation, validation over train. An evaluation face stays and is marked as leaked, its training copies
+    go; so do training copies that disagree about the label, unless one label has a majority of at least three.
 
     Args:
         faces: columns `face_id, dataset, label, native_split, person, pixel_sha256, phash`.
@@ -39,10 +39,8 @@ def split(faces: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
     """
     table = faces[["face_id", "dataset", "label", "native_split"]].copy()
     table["group"] = group_pictures(faces.pixel_sha256, faces.phash, params.near_duplicate_bits)
-    table["split"], table["reason"] = "none", ""
-    for _, one in faces.assign(group=table.group).groupby("dataset", sort=True):
-        for assigned, reason, index in _official_or_held_out(one, params):
-            table.loc[index, ["split", "reason"]] = assigned, reason
+    datasets = faces.assign(group=table.group).groupby("dataset")
+    table = table.join(pd.concat([_assign(one, params) for _, one in datasets]))
     return _without_conflicts(_without_leaks(table)).drop(columns="native_split")
 
 
@@ -63,32 +61,18 @@ def summarize(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _official_or_held_out(faces: pd.DataFrame, params: SplitParams) -> list[tuple[str, str, pd.Index]]:
-    """Return (split, reason, rows) for the faces of one dataset, before anything is compared between splits."""
+def _assign(faces: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    """Return `split, reason` of the faces of one dataset, before anything is compared between splits."""
     official = set(faces.native_split) - {"none"}
-    parts = [(name, "official split", faces.index[faces.native_split == name]) for name in SPLITS]
+    assigned = pd.DataFrame({"split": faces.native_split, "reason": "official split"})
+    assigned.loc[faces.native_split == "none", "reason"] = ""
     if not official:
-        test, rest = _held_out(faces, params.test, params.seed)
-        validation, train = _held_out(faces.loc[rest], params.validation / (1 - params.test), params.seed)
-        return [("train", "held-out split", train), ("validation", "held-out split", validation),
-                ("test", "held-out split", test)]  # fmt: skip
-    if "validation" not in official:
-        validation, train = _held_out(faces[faces.native_split == "train"], params.validation, params.seed)
-        parts[:2] = [("train", "official split", train), ("validation", "held-out split", validation)]
-    return parts
-
-
-def _held_out(faces: pd.DataFrame, share: float, seed: int) -> tuple[pd.Index, pd.Index]:
-    """Return the rows of a share of the faces and of the others; whole persons and pictures, labels in proportion."""
-    unit = faces.person.where(faces.person.notna(), faces.group)
-    units = pd.DataFrame({"unit": unit, "stratum": faces.label.where(faces.person.isna(), "person")})
-    units = units.sort_values(["unit", "stratum"]).drop_duplicates("unit")
-    # The order is each unit's own hash: a new face moves hardly any other across the line.
-    units["order"] = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in units.unit]
-    rank = units.sort_values("order").groupby("stratum").cumcount()
-    quota = (units.groupby("stratum").unit.transform("size") * share).round()
-    chosen = unit.isin(units.unit[rank.reindex(units.index) < quota])
-    return faces.index[chosen], faces.index[~chosen]
+        held = hold_out(faces, {"test": params.test, "validation": params.validation}, params.seed)
+        assigned["split"], assigned["reason"] = held, "held-out split"
+    elif "validation" not in official and "train" in official:
+        held = hold_out(faces[faces.native_split == "train"], {"validation": params.validation}, params.seed)
+        assigned.loc[held.index[held == "validation"]] = "validation", "held-out split"
+    return assigned
 
 
 def _without_leaks(table: pd.DataFrame) -> pd.DataFrame:
