@@ -15,7 +15,9 @@ from pipeline.stages.harmonize import SCHEMA
 SPLITS = {"train": 4, "validation": 2, "test": 2}
 
 
-def write_tables(root: Path, datasets: tuple[str, ...] = ("fer2013",), drawn: bool = True) -> tuple[Path, Path]:
+def write_tables(
+    root: Path, datasets: tuple[str, ...] = ("fer2013",), drawn: bool = True, counts: dict[str, int] = SPLITS
+) -> tuple[Path, Path]:
     """Write faces and splits, some of each label and split; a label is told by the brightness of its faces.
 
     Returns:
@@ -26,7 +28,7 @@ def write_tables(root: Path, datasets: tuple[str, ...] = ("fer2013",), drawn: bo
     random, assigned = np.random.default_rng(0), []
     for dataset in datasets:
         rows = []
-        for split, count in SPLITS.items():
+        for split, count in counts.items():
             for label_id, label in enumerate(LABELS):
                 for number in range(count):
                     face_id = f"{dataset}-{split}-{label}-{number}"
@@ -58,6 +60,7 @@ def _row(face_id: str, dataset: str, label: str, pixels: np.ndarray) -> dict[str
         "label": label,
         "label_id": LABELS.index(label),
         "dataset": dataset,
+        "native_label": label,
         "pixel_sha256": face_id,
         "box": [0, 0, 48, 48],
         "width": 48,

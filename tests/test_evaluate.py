@@ -1,4 +1,4 @@
-"""Evaluation of a version that knows its labels by their brightness, in a real tracking store."""
+"""Evaluation of untrained versions, and of one that learned to tell labels by brightness, in a real tracking store."""
 
 import json
 from pathlib import Path
@@ -6,21 +6,42 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from tables import write_tables
 
 from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.labels import LABEL_IDS, LABELS
 from pipeline.networks import ExpressionNetwork
 from pipeline.params import EvaluateParams, load_params
-from pipeline.stages.evaluate import evaluate, main
+from pipeline.recipes import Recipe
+from pipeline.sources import SOURCES
+from pipeline.stages.evaluate import doubt_label_maps, evaluate, main
 
 
-def write_version(root: Path, version: str = "v1", seed: int = 0, **facts: object) -> None:
-    """Write an untrained version of a recipe as `train` would."""
+def write_version(root: Path, version: str = "v1", seed: int = 0, learned: bool = False, **facts: object) -> None:
+    """Write an untrained version of a recipe as `train` would, or one that `learned` from brightness."""
     recipe = load_params().recipe(version)
     torch.manual_seed(seed)
+    network = ExpressionNetwork(recipe)
+    if learned:
+        learn_brightness(network.eval(), recipe.image_size)
     made = {"version": version, "scale": "sample", "drawn": True, "detector": None, "validation": {"macro_f1": 0.5}}
-    save_checkpoint(root / "models" / version, ExpressionNetwork(recipe), recipe, made | facts)
+    made["start_from"] = None
+    save_checkpoint(root / "models" / version, network, recipe, made | facts)
+
+
+@torch.no_grad()
+def learn_brightness(network: ExpressionNetwork, size: int) -> None:
+    """Set the only layer of the head so that the label is likeliest whose faces in these tests are as bright."""
+    ids = torch.arange(7.0)
+    label_ids = ids.repeat_interleave(10)
+    grey = 20 + 35 * label_ids.reshape(-1, 1, 1, 1) + 4 * torch.randn(len(label_ids), size, size, 1)
+    faces = network.normalize(grey.expand(-1, -1, -1, 3).clip(0, 255).to(torch.uint8))
+    features = torch.nn.functional.pad(network.backbone(faces), (0, 1), value=1).double()
+    fitted = torch.linalg.lstsq(features, label_ids.double()[:, None], driver="gelsd").solution[:, 0]
+    network.head[0].weight.copy_(torch.outer(ids, fitted[:-1]))
+    network.head[0].bias.copy_(ids * fitted[-1] - ids**2 / 2)
 
 
 @pytest.fixture
@@ -94,3 +115,70 @@ def test_a_dataset_without_test_faces_is_judged_on_validation_and_says_so():
     result = evaluate(faces, ("fer2013",), EvaluateParams())
     assert result["datasets"]["fer2013"]["split"] == "validation"
     assert result["own"]["accuracy"] == 1
+
+
+def number(faces: Path, dataset: str, truth: dict[str, str], chosen: dict[str, str]) -> None:
+    """Number a dataset's labels by one map, and read the numbers by another, as harmonize would."""
+    file = faces / f"{dataset}.parquet"
+    table = pd.read_parquet(file)
+    codes = {label: code for code, label in truth.items()}
+    table["native_label"] = table.label.map(codes)
+    table["label"] = table.native_label.map(chosen)
+    table = table[table.label.isin(LABELS)]
+    table.assign(label_id=table.label.map(LABEL_IDS)).to_parquet(file)
+
+
+@pytest.mark.parametrize("truth", ["official", "ferplus-order"])
+def test_a_version_that_learned_elsewhere_doubts_a_wrong_label_map(workplace, caplog, truth):
+    recipe = {"data": ["fer2013"], "backbone": "test_resnet"}
+    params = {"use": ["fer2013", "affectnet"], "run": ["v1"], "recipes": {"v1": recipe}}
+    (workplace / "params.yaml").write_text(yaml.safe_dump(params))
+    faces, splits = write_tables(workplace, ("fer2013", "affectnet"), counts={"train": 1, "validation": 6, "test": 9})
+    maps = SOURCES["affectnet"].label_maps
+    number(faces, "affectnet", maps[truth], maps["ferplus-order"])
+    write_version(workplace, learned=True)
+    out = [workplace / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
+    main("v1", workplace / "models" / "v1", faces, splits, *out)
+    metrics = json.loads(out[0].read_text())
+    assert metrics["own"]["accuracy"] > 0.9
+    doubts = {name: part["label_map_doubt"] for name, part in metrics["datasets"].items()}
+    if truth == "ferplus-order":
+        assert doubts == {"affectnet": None, "fer2013": None}
+        assert "warning" not in caplog.text
+    else:
+        assert doubts["fer2013"] is None
+        assert "set datasets.affectnet.label_map: official if that is so" in doubts["affectnet"]
+        assert f"warning: affectnet: {doubts['affectnet']}" in caplog.text
+
+
+def doubt_about_affectnet(data: list[str], start_from: str | None) -> str | None:
+    """Return what a version says that answers every face of AffectNet rightly, where another map was chosen."""
+    maps = SOURCES["affectnet"].label_maps
+    codes = [code for code in maps["official"] if maps["official"][code] != "contempt" for _ in range(20)]
+    kept = [code for code in codes if maps["ferplus-order"][code] != "contempt"]
+    predictions = pd.DataFrame(
+        {
+            "dataset": "affectnet",
+            "native_label": kept,
+            "label_id": [LABEL_IDS[maps["ferplus-order"][code]] for code in kept],
+            "probabilities": list(torch.eye(7).numpy()[[LABEL_IDS[maps["official"][code]] for code in kept]]),
+        }
+    )
+    recipe = Recipe.model_validate({"data": data, "backbone": "test_resnet"})
+    facts = {"version": "v9", "start_from": start_from}
+    return doubt_label_maps(predictions, Checkpoint(Path("models/v9"), recipe, facts))["affectnet"]
+
+
+@pytest.mark.parametrize(
+    ("data", "start_from"), [(["affectnet"], None), (["fer2013", "affectnet"], None), (["fer2013"], "v6")]
+)
+def test_a_version_that_may_have_learned_the_numbers_is_not_asked(data, start_from):
+    assert doubt_about_affectnet(data, start_from) is None
+
+
+def test_a_version_that_learned_from_other_numbers_may_be_wrong_itself():
+    said = doubt_about_affectnet(["fer2013"], None)
+    assert said is not None
+    assert (
+        doubt_about_affectnet(["fer2013", "rafdb"], None) == f"{said}; or v9 learned from wrong numbers, those of rafdb"
+    )

@@ -63,9 +63,9 @@ def _opened(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataFrame:
-    """Read `face_id, image, label_id, dataset, leaked` of the faces of a dataset that stand in a split."""
+    """Read `face_id, image, label_id, native_label, dataset, leaked` of a dataset's faces that stand in a split."""
     table = pd.read_parquet(splits, columns=["face_id", "split", "leaked"], filters=[("split", "==", split)])
-    faces = read_faces(folder, dataset, ("face_id", "image", "label_id", "dataset"))
+    faces = read_faces(folder, dataset, ("face_id", "image", "label_id", "native_label", "dataset"))
     return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
 
 

@@ -58,6 +58,11 @@ class Source:
     rows: Callable[[Lines], Iterator[Picture | Reason]] | None = None
     train_counts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether the native labels are numbers, which may mean something else than they are taken for."""
+        return len(self.label_maps) > 1 or bool(self.train_counts)
+
     def labels(self, name: str | None = None) -> dict[str, str]:
         """Return what the native labels mean by the map of that name, or by the default."""
         return self.label_maps[name or next(iter(self.label_maps))]

@@ -14,11 +14,14 @@ from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
 from pipeline.files import write_json, written_whole
+from pipeline.labels import LABELS
 from pipeline.loading import Faces
 from pipeline.metrics import confusion, score, score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_confusion
 from pipeline.predictions import judged, stack
+from pipeline.sources import SOURCES
+from pipeline.sources.numbering import doubt_answers
 from pipeline.tables import read_split
 from pipeline.views import average
 
@@ -89,6 +92,33 @@ def _score(predictions: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
     return score(predictions.label_id.to_numpy(), stack(predictions.probabilities), params, averaged)
 
 
+def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[str, str | None]:
+    """Hold the numbers of datasets against the answers of a version that learned elsewhere.
+
+    Args:
+        predictions: of the validation and test faces, with `native_label`.
+        checkpoint: the version.
+
+    Returns:
+        for each dataset a sentence, where another label map fits the answers clearly better, else None.
+    """
+    version, learned = checkpoint.facts["version"], checkpoint.recipe.data
+    numbered = ", ".join(name for name in learned if SOURCES[name].numbered)
+    doubts: dict[str, str | None] = {}
+    for name, faces in predictions.groupby("dataset"):
+        doubt = None
+        # A version that started from another one may know what that one learned from.
+        if SOURCES[name].numbered and name not in learned and not checkpoint.facts["start_from"]:
+            codes = faces.groupby("native_label")
+            chosen = {code: LABELS[label_id] for code, label_id in codes.label_id.first().items()}
+            answers = {code: np.bincount(stack(rows).argmax(1), minlength=7) for code, rows in codes.probabilities}
+            doubt = doubt_answers(version, answers, chosen, SOURCES[name])
+        if doubt and numbered:
+            doubt += f"; or {version} learned from wrong numbers, those of {numbered}"
+        doubts[str(name)] = doubt
+    return doubts
+
+
 def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, table: Path, picture: Path) -> None:
     """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE."""
     params = load_params()
@@ -104,6 +134,10 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
     predictions = predict(checkpoint, rows, params.train.workers)
     result = {"version": version, "scale": checkpoint.facts["scale"]}
     result |= evaluate(predictions, checkpoint.recipe.data, params.evaluate)
+    for name, doubt in doubt_label_maps(predictions, checkpoint).items():
+        result["datasets"][name]["label_map_doubt"] = doubt
+        if doubt:
+            logger.warning("warning: %s: %s", name, doubt)
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
     mine = judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)])

@@ -20,7 +20,7 @@ from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, load_params
 from pipeline.raw import open_raw
 from pipeline.sources import SOURCES
-from pipeline.sources.counts import doubt
+from pipeline.sources.numbering import doubt_counts
 from pipeline.sources.picture import ELSEWHERE
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,9 @@ def harmonize(
             why = "no picture fits" if set(dropped) <= {ELSEWHERE} else why
             raise PipelineError(f"{opened.name} as {dataset}: {why}; expected {source.layout}")
     logger.info("%s: %d faces, dropped: %s", dataset, kept.total(), _shortened(dropped) or "none")
-    doubted = doubt(native, source.train_counts, labels, source.label_maps) if source.train_counts and native else None
+    doubted = (
+        doubt_counts(native, source.train_counts, labels, source.label_maps) if source.train_counts and native else None
+    )
     if doubted:
         logger.warning("warning: %s: %s", dataset, doubted)
     return {
