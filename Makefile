@@ -24,7 +24,8 @@ repro: install ## rebuild everything that is out of date, and name the champion
 test: install ## run the tests (minutes, no network, no GPU)
 	$(BIN)/pytest
 
-test-slow: install ## run the tests that take long: the whole pipeline, every recipe to its end
+test-slow: install ## run the tests that take long: the whole pipeline, a Ray cluster, an S3 server, fuzzing
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slow]'
 	$(BIN)/pytest -m slow
 
 lint: install ## check style and types

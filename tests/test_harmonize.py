@@ -308,7 +308,7 @@ def test_killed_at_any_moment_and_run_again_it_gives_the_same_file(tmp_path: Pat
 def test_killed_worker_is_an_error_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.harmonization.decode", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     said = refused(tmp_path, "rafdb", rafdb_files())
-    assert said == "a process was killed at its work on the pictures, perhaps for want of memory"
+    assert said == "a process was killed while it worked, perhaps for want of memory"
 
 
 def test_full_disk_is_an_error_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Doing the same work on the parts of a dataset: by processes on this machine, or on a Ray cluster."""
 
 import os
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
 
@@ -13,6 +14,7 @@ AHEAD = 3  # parts for each process that are in work or wait to be taken: so muc
 
 PartType = TypeVar("PartType")
 Result = TypeVar("Result")
+Engine = Callable[[Callable[[PartType], Result], Iterable[PartType]], Iterator[Result]]
 
 
 def on_this_machine(work: Callable[[PartType], Result], parts: Iterable[PartType]) -> Iterator[Result]:
@@ -33,10 +35,40 @@ def on_this_machine(work: Callable[[PartType], Result], parts: Iterable[PartType
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise PipelineError(
-                "a process was killed at its work on the pictures, perhaps for want of memory"
+                "a process was killed while it worked, perhaps for want of memory"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-ENGINES = {"local": on_this_machine}
+def on_ray(work: Callable[[PartType], Result], parts: Iterable[PartType]) -> Iterator[Result]:
+    """Give the results of some work on each part, in the order of the parts, from a Ray cluster.
+
+    The cluster is the one that the variable RAY_ADDRESS names, else one on this machine. What a lost worker had in
+    hand is done again by another.
+
+    Raises:
+        PipelineError: if Ray is not installed, or there is no such cluster.
+    """
+    try:
+        import ray
+        from ray.data import DataContext, from_items
+    except ImportError as error:
+        raise PipelineError("harmonize.engine: ray is not installed; run `pip install '.[ray]'`") from error
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise PipelineError(f"harmonize.engine: there is no Ray cluster ({' '.join(str(error).split())})") from error
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False  # the stage has one of its own
+    # Pickled, because Ray Data would take a part's fields, and a result's, for columns.
+    rows = [{"part": pickle.dumps(part)} for part in parts]
+    done = from_items(rows, override_num_blocks=len(rows)).map(
+        lambda row: {"result": pickle.dumps(work(pickle.loads(row["part"])))}
+    )
+    for row in done.iter_rows():
+        yield pickle.loads(row["result"])
+
+
+ENGINES: dict[str, Engine[Any, Any]] = {"local": on_this_machine, "ray": on_ray}

@@ -1,0 +1,128 @@
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipeline.engines import AHEAD, ENGINES, on_ray, on_this_machine
+from pipeline.errors import PipelineError
+from pipeline.params import FacesParams, SampleParams
+from pipeline.sources import SOURCES
+from pipeline.stages.download import download
+from pipeline.stages.harmonize import harmonize
+
+LABELS = SOURCES["rafdb"].labels()
+
+
+def slow_double(number: int) -> int:
+    time.sleep(0.02 if number % 3 else 0)  # later ones are done earlier
+    return 2 * number
+
+
+def test_results_come_in_the_order_of_the_parts() -> None:
+    assert list(on_this_machine(slow_double, range(20))) == [2 * number for number in range(20)]
+
+
+def test_only_so_much_is_in_memory_as_there_are_processes() -> None:
+    taken = []
+
+    def parts() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    results = on_this_machine(slow_double, parts())
+    for done in range(1, 30):
+        next(results)
+        assert len(taken) <= done + AHEAD * (os.cpu_count() or 1)
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_error_of_the_work_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(on_this_machine(partial(divmod, 1), [1, 0, 1]))
+
+
+def test_killed_process_is_an_error_in_a_sentence() -> None:
+    with pytest.raises(PipelineError, match="a process was killed while it worked, perhaps for want of memory"):
+        list(on_this_machine(kill_self, [1]))
+
+
+def kill_self(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_ray_that_is_not_installed_is_an_error_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PipelineError, match=r"ray is not installed; run `pip install '\.\[ray\]'`"):
+        list(on_ray(slow_double, [1]))
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Return the drawn RAF-DB as `download` leaves it."""
+    download("rafdb", "sample", tmp_path / "raw" / "rafdb", SampleParams(faces_per_class=20))
+    return tmp_path / "raw" / "rafdb"
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr("pipeline.sources.parts.PICTURES", 4)
+    harmonize("rafdb", raw, tmp_path / "here.parquet", LABELS, FacesParams())
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    lost = []
+
+    def losing_a_worker(work, parts):  # type: ignore[no-untyped-def]
+        for number, done in enumerate(on_ray(work, parts)):
+            if number == 5:
+                cluster.remove_node(workers[0], allow_graceful=False)
+                lost.append(number)
+            yield done
+
+    monkeypatch.setitem(ENGINES, "ray", losing_a_worker)
+    try:
+        counts = harmonize("rafdb", raw, tmp_path / "there.parquet", LABELS, FacesParams(), engine="ray")
+    finally:
+        import ray
+
+        ray.shutdown()
+        cluster.shutdown()
+    assert lost == [5]
+    assert counts["faces"] == 140
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_raw_data_and_result_may_be_on_s3(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto.server", reason="needs an S3 server: pip install '.[ray]' 'moto[server]'")
+    harmonize("rafdb", raw, tmp_path / "here.parquet", LABELS, FacesParams())
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "any",
+            "AWS_SECRET_ACCESS_KEY": "any",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        s3 = fsspec.filesystem("s3", skip_instance_cache=True)
+        s3.mkdir("faces")
+        s3.put(str(raw), "faces/raw/rafdb", recursive=True)
+        harmonize("rafdb", "s3://faces/raw/rafdb", "s3://faces/rafdb.parquet", LABELS, FacesParams())
+        assert s3.cat_file("faces/rafdb.parquet") == (tmp_path / "here.parquet").read_bytes()
+    finally:
+        server.stop()
