@@ -7,7 +7,7 @@ from pipeline.labels import LABELS
 ERRORS = {
     "400": "an image, but empty, cut off or broken",
     "413": "too large, in bytes, pixels or images",
-    "415": "no image that can be read (JPEG, PNG, WebP and BMP can)",
+    "415": "no still image that can be read (JPEG, PNG, WebP and BMP can)",
     "422": "a wrong or missing field",
     "429": "too many requests at once",
     "503": "overloaded",

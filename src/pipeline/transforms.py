@@ -4,16 +4,18 @@ Scaling to ImageNet statistics is the network's own first step (`pipeline.networ
 """
 
 import struct
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
+
+from pipeline.headers import exif_orientation, read_header
 
 Image = NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
-JPEG, PNG, BMP, RIFF, WEBP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"WEBP"
+DAMAGED = "the image is damaged or cut off"
 
 
 class ImageError(ValueError):
@@ -31,32 +33,40 @@ class ImageTooLargeError(ImageError):
 def decode(data: bytes) -> Image:
     """Decode an encoded image to RGB.
 
+    A JPEG has no checksum: bytes changed within its scan give other pixels and no error, in every reader. What was cut
+    off is an error, unless somebody closed the stump with an end marker.
+
     Args:
-        data: the bytes of a JPEG, PNG, WebP or BMP file; grey images get three equal channels.
+        data: the bytes of a JPEG, PNG, WebP or BMP file that does not move; grey images get three equal channels,
+            16 bits become eight, and transparent pixels lie over white.
 
     Returns:
         uint8 array (height, width, 3), RGB, EXIF rotation applied.
 
     Raises:
-        UnsupportedImageError: if the bytes are none of the four formats.
+        UnsupportedImageError: if the bytes are none of the four formats, or an animation.
         ImageTooLargeError: if the header announces more than `MAX_PIXELS` pixels; nothing was decoded then.
-        ImageError: if the bytes are empty, cut off or broken.
+        ImageError: if the bytes are empty, cut off or broken, or a JPEG has more scans than any writer makes.
     """
     if not data:
         raise ImageError("the image is empty (0 bytes)")
-    if not (data.startswith((JPEG, PNG, BMP)) or (data.startswith(RIFF) and data[8:12] == WEBP)):
-        # OpenCV reads many more, some by way of a temporary file: each is one more parser open to strangers' bytes.
-        raise UnsupportedImageError("the bytes are no image that can be read (JPEG, PNG, WebP and BMP can)")
     try:
-        width, height = _announced_size(data)
-        if width * height > MAX_PIXELS:
-            # A few kilobytes can announce gigabytes, so this is asked before the pixels are unpacked.
-            raise ImageTooLargeError(f"the image has more than {MAX_PIXELS // 1_000_000} million pixels")
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (cv2.error, struct.error) as error:
-        raise ImageError("the image is damaged or cut off") from error
+        header = read_header(data)
+    except (struct.error, ValueError) as error:
+        raise ImageError(DAMAGED) from error
+    if header is None:
+        # OpenCV reads many more, some by way of a temporary file: each is one more parser open to strangers' bytes.
+        raise UnsupportedImageError("the bytes are no still image that can be read (JPEG, PNG, WebP and BMP can)")
+    if header.width * header.height > MAX_PIXELS:
+        # A few kilobytes can announce gigabytes, so this is asked before the pixels are unpacked.
+        raise ImageTooLargeError(f"the image has more than {MAX_PIXELS // 1_000_000} million pixels")
+    encoded = np.frombuffer(data, np.uint8)
+    try:
+        pixels = _decode_over_white(encoded) if header.alpha else cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError(DAMAGED) from error
     if pixels is None:
-        raise ImageError("the image is damaged or cut off")
+        raise ImageError(DAMAGED)
     return pixels.astype(np.uint8, copy=False)
 
 
@@ -91,54 +101,29 @@ def resize(image: Image, size: int) -> Image:
     return cv2.resize(image, (size, size), interpolation=interpolation).astype(np.uint8, copy=False)
 
 
-def _announced_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) as an image's header has them."""
-    if data.startswith(PNG):
-        width, height = struct.unpack_from(">II", data, 16)
-    elif data.startswith(BMP):
-        width, height = struct.unpack_from("<ii" if data[14:15] != b"\x0c" else "<HH", data, 18)
-    elif data.startswith(RIFF):
-        width, height = _webp_size(data)
-    else:
-        width, height = _jpeg_size(data)
-    return abs(width), abs(height)
+def _decode_over_white(encoded: Image) -> MatLike | None:
+    """Decode an image with transparent pixels as a page shows it.
+
+    Without this the network would see colours that nobody sees: any picture can lie hidden under transparent pixels
+    (Xia and Chen 2025, "AlphaDog: No-Box Camouflage Attacks via Alpha Channel Oversight", NDSS).
+    """
+    image, kinds, metadata = cv2.imdecodeWithMetadata(encoded, flags=cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim < 3 or image.shape[2] < 4:
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    colour, alpha = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB), cv2.cvtColor(image[..., 3], cv2.COLOR_GRAY2RGB)
+    shown = cv2.bitwise_not(cv2.multiply(cv2.bitwise_not(colour), alpha, scale=1 / 255))
+    exif = [block.tobytes() for kind, block in zip(kinds, metadata, strict=True) if kind == cv2.IMAGE_METADATA_EXIF]
+    return _turn(shown, exif_orientation(exif[0]) if exif else 1)
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
-        return low_width + (high_width << 16) + 1, low_height + (high_height << 16) + 1
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack_from("<HH", data, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    width = height = 0
-    for marker, start in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, start + 3)
-        # Older OpenCV fills the missing part of a JPEG with grey and says nothing. The end marker need not be last:
-        # phones append a second picture or a film. A thumbnail's own one stands before the scan.
-        elif marker == 0xDA and data.find(b"\xff\xd9", start) > 0:
-            return width, height
-    raise ImageError("the JPEG is damaged or cut off")
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield each segment's marker and the offset of its length, up to the first scan; skips bytes as libjpeg does."""
-    at, marker = 2, 0
-    while marker != 0xDA:
-        at = data.find(b"\xff", at)
-        while at >= 0 and data[at : at + 1] == b"\xff":
-            at += 1
-        if not 0 < at < len(data):
-            return
-        marker = data[at]
-        at += 1
-        if marker > 0x01 and not 0xD0 <= marker <= 0xD8:  # those have no length
-            yield marker, at
-            at += struct.unpack_from(">H", data, at)[0]
+def _turn(image: MatLike, orientation: int) -> MatLike:
+    """Turn an image upright that EXIF says is mirrored or turned."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
