@@ -1,0 +1,93 @@
+"""Feeds a reader with mutated files in a process of its own: `python tests/fuzz.py <target> <inputs> <seed> <folder>`.
+
+Each input is written to `<folder>/input` before it is read, so that one that kills the process is left there. How many
+were read and refused, and by how many MB the process grew, is written to `<folder>/counts.json`.
+
+A reader is fuzzed by an entry in `TARGETS`: files to mutate, and what must hold for every input.
+"""
+
+import faulthandler
+import json
+import resource
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import HealthCheck, given, seed, settings
+from image_kinds import KINDS
+from mutations import mutated
+
+from pipeline import transforms
+from pipeline.headers import read_header
+
+SECONDS = 5.0  # for one input
+AT_ONCE = 5_000  # inputs before Hypothesis starts afresh: it remembers them all
+
+
+class Target(NamedTuple):
+    """Files that a reader reads, and `check`: returns whether an input was read, raises if it did what it must not.
+
+    `least_read` is the share of inputs that must be read, or the fuzzing stops at the reader's door; `most_mb` is what
+    the process may grow by.
+    """
+
+    files: Sequence[bytes]
+    check: Callable[[bytes], bool]
+    least_read: float
+    most_mb: int
+
+
+def check_image(data: bytes) -> bool:
+    try:
+        image = transforms.decode(data)
+    except transforms.ImageError:
+        return False
+    header = read_header(data)
+    assert header is not None
+    assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
+    assert image.shape[:2] in ((header.height, header.width), (header.width, header.height)), "announced otherwise"
+    assert image.shape[0] * image.shape[1] <= transforms.MAX_PIXELS
+    np.testing.assert_array_equal(transforms.decode(data), image, "memory that nobody wrote")
+    return True
+
+
+TARGETS = {"image": Target(list(KINDS.values()), check_image, least_read=0.05, most_mb=200)}
+
+
+def fuzz(target: Target, inputs: int, first_seed: int, folder: Path) -> Counter[str]:
+    """Check a number of inputs; the process ends where one takes more than `SECONDS`."""
+    counts: Counter[str] = Counter()
+
+    def check(data: bytes) -> None:
+        (folder / "input").write_bytes(data)
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        counts["read" if target.check(data) else "refused"] += 1
+        faulthandler.cancel_dump_traceback_later()
+
+    for number, done in enumerate(range(0, inputs, AT_ONCE)):
+        rules = settings(
+            max_examples=min(AT_ONCE, inputs - done),
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        seed(first_seed + number)(rules(given(mutated(target.files))(check)))()
+    return counts
+
+
+def main(name: str, inputs: int, first_seed: int, folder: Path) -> None:
+    transforms.MAX_PIXELS = 1_000_000  # so that memory tells whether a limit was passed, and each input is quick
+    target = TARGETS[name]
+    for file in target.files:
+        assert target.check(file), "a file to start from is not read"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    counts = fuzz(target, inputs, first_seed, folder)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    (folder / "counts.json").write_text(json.dumps({**counts, "grown_mb": grown}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
