@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces import Haar
+from pipeline.detectors import Haar
 from pipeline.sample.expression import EXPRESSIONS, Expression
 from pipeline.sample.figure import draw_back, draw_face
 from pipeline.sample.pen import Pose

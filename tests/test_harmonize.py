@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.faces import crop
+from pipeline.faces import Face, crop
 from pipeline.files import write_json
 from pipeline.params import FacesParams
 from pipeline.sample import draw
 from pipeline.sources import SOURCES
 from pipeline.stages.harmonize import harmonize
-from pipeline.transforms import decode
+from pipeline.transforms import decode, encode
 
 COLUMNS = {
     "face_id": "string",
@@ -78,6 +78,7 @@ def run(
 
 
 def refused(tmp_path: Path, dataset: str, files: Files, **params: Any) -> str:
+    (tmp_path / "out").mkdir()
     with pytest.raises(PipelineError) as error:
         run(tmp_path, dataset, files, **params)
     assert "\n" not in str(error.value)
@@ -172,16 +173,25 @@ def test_whole_pictures_are_cropped_to_the_face_that_was_found(tmp_path: Path) -
     portraits = dict(islice(draw("wild", 3), 8))  # one person's
     counts, rows = run(tmp_path, "wild", {**portraits, "sad/wall.png": image(0, ".png", (2, 2, 3))})
     assert counts["dropped"] == {"label contempt": 1, "no face": 1}
-    assert counts["detector"] == "haar"
+    assert (counts["detector"], counts["several_faces"]) == ("haar", 0)
     assert {row["label"] for row in rows} == set(counts["labels"])
     assert {row["person"] for row in rows} == {"0"}
     for row in rows:
         whole, face = decode(portraits[row["native_path"]]), decode(row["image"])
-        np.testing.assert_array_equal(face, crop(whole, tuple(row["box"])))
+        np.testing.assert_array_equal(face, crop(whole, Face(tuple(row["box"]), 1.0)))
         assert (row["height"], row["width"]) == face.shape[:2]
         assert row["width"] == row["height"] < min(whole.shape[:2])
         assert 0 < row["face_score"] <= 1
         assert row["file_sha256"] == hashlib.sha256(portraits[row["native_path"]]).hexdigest()
+
+
+def test_pictures_with_several_faces_that_may_be_meant_are_counted(tmp_path: Path) -> None:
+    one, other = (decode(content) for content in dict(islice(draw("wild", 3), 2)).values())
+    height = min(len(one), len(other))
+    two = cv2.imencode(".png", np.hstack([one[:height], other[:height]])[..., ::-1])[1].tobytes()
+    counts, rows = run(tmp_path, "wild", {"happy/two.png": two, "sad/one.png": encode(one)})
+    assert (counts["faces"], counts["several_faces"]) == (2, 1)
+    assert set(rows[0]) == set(COLUMNS)
 
 
 def test_small_faces_are_dropped_and_counted(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from toys import SIZE, encoded, picture, toy_model, toy_network
 
+from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
-from pipeline.faces import Face, crop
+from pipeline.faces import Face, choose_face, crop
 from pipeline.labels import LABELS
 from pipeline.predictor import Predictor
 from pipeline.transforms import Image, ImageError, decode, resize
@@ -68,7 +69,7 @@ def test_service_sees_the_pixels_that_training_sees(predictor: Predictor) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor, "_idle_detectors", [FixedDetector()])
         ((_, pixels),) = predictor.faces(image)
-    np.testing.assert_array_equal(pixels, resize(crop(decode(image), (10, 20, 40, 40)), SIZE))
+    np.testing.assert_array_equal(pixels, resize(crop(decode(image), Face((10, 20, 40, 40), 0.9)), SIZE))
 
 
 def test_probabilities_are_those_of_the_network_whatever_the_batch(predictor: Predictor) -> None:
@@ -93,9 +94,27 @@ def test_yunet_finds_it_too(portrait: bytes, tmp_path: Path) -> None:
     yunet = SHARED / "models" / "face_detection_yunet.onnx"
     if not yunet.exists():
         pytest.skip(f"needs YuNet: {yunet}")
-    model = toy_model(tmp_path / "model.onnx", detector="yunet")
+    model = toy_model(tmp_path / "model.onnx", detector=YuNet.ALIGNED)
     predictor = Predictor(model, name="expression-classifier", version="1", yunet=yunet)
     assert len(predictor.predict(portrait)["faces"]) == 1
+
+
+def test_service_aligns_faces_as_the_models_data_was(tmp_path: Path) -> None:
+    """The face leans by 19 degrees."""
+    yunet = SHARED / "models" / "face_detection_yunet.onnx"
+    archive = SHARED / "data" / "wild_images.zip"
+    if not yunet.exists() or not archive.exists():
+        pytest.skip(f"needs YuNet and real faces: {SHARED}")
+    with ZipFile(archive) as images:
+        leaning = images.read("wild_images/neutral/George_W_Bush_0270.jpg")
+    for trained_with, level in ((YuNet.ALIGNED, True), (YuNet.UPRIGHT, False)):
+        model = toy_model(tmp_path / f"{level}.onnx", detector=trained_with)
+        ((face, pixels),) = Predictor(model, name="expression-classifier", version="1", yunet=yunet).faces(leaning)
+        assert (abs(face.tilt) > 10) == level
+        choice = choose_face(decode(leaning), YuNet(yunet, aligned=level))
+        assert choice is not None
+        assert choice.face == face
+        np.testing.assert_array_equal(pixels, resize(choice.pixels, SIZE))
 
 
 @pytest.mark.parametrize("size", [(120, 100), (1, 1), (1, 3000)])

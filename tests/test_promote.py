@@ -13,6 +13,7 @@ from test_evaluate import write_version
 
 from pipeline import registry, tracking
 from pipeline.checkpoint import load_checkpoint
+from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
 from pipeline.pointer import Pointer, find_model, read_pointer
 from pipeline.predictor import DETECTOR_FILE, Predictor
@@ -70,11 +71,12 @@ def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workpl
     assert predictor.facts["weights_sha256"] == load_checkpoint(workplace / "models" / "v2").sha256()
 
 
-def test_a_model_that_learned_with_yunet_brings_it_along(workplace, shared):
+@pytest.mark.parametrize("detector", YuNet.NAMES)
+def test_a_model_that_learned_with_yunet_brings_it_along(workplace, shared, detector):
     params = yaml.safe_load((workplace / "params.yaml").read_text())
     params["faces"]["yunet"] = str(shared / "models" / "face_detection_yunet.onnx")
     (workplace / "params.yaml").write_text(yaml.safe_dump(params))
-    version(workplace, "v1", right=6, detector="yunet")
+    version(workplace, "v1", right=6, detector=detector)
     version(workplace, "v2", right=3)
     decide(workplace)
     pointer_file = workplace / "models" / "champion.json"

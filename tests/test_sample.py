@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.detectors import Haar
 from pipeline.errors import PipelineError
-from pipeline.faces import Haar
 from pipeline.labels import LABELS
 from pipeline.sample import draw
 from pipeline.transforms import decode

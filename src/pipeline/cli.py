@@ -54,8 +54,9 @@ def champion() -> None:
 def _check(params: Params) -> None:
     from pipeline.archive import check_source
     from pipeline.augment import build_augmentation
-    from pipeline.faces import load_detector
+    from pipeline.detectors import load_detector
     from pipeline.networks import check_backbone
+    from pipeline.sources import SOURCES
 
     for name in params.use:
         source = params.dataset(name).source
@@ -64,7 +65,7 @@ def _check(params: Params) -> None:
                 check_source(Path(source))
             except PipelineError as error:
                 raise PipelineError(f"datasets.{name}.from: {error}") from error
-    if params.faces.yunet:
+    if not all(SOURCES[name].cropped for name in params.use):
         load_detector(params.faces.yunet)
     for version in params.run:
         recipe = params.recipe(version)

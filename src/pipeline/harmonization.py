@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import imagehash
@@ -11,7 +10,8 @@ import numpy as np
 import PIL.Image
 import pyarrow as pa
 
-from pipeline import faces
+from pipeline.detectors import load_detector
+from pipeline.faces import Detector, Face, choose_face
 from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams
 from pipeline.raw import Raw
@@ -46,11 +46,16 @@ Row = tuple[Any, ...]
 
 
 class Harmonized(NamedTuple):
-    """A part's faces; the pictures that were dropped, by reason; its training pictures by native label."""
+    """What came of a part.
+
+    Its faces; the pictures that were dropped, by reason; its training pictures by native label; and how many of the
+    faces were chosen among several that may be meant.
+    """
 
     faces: pa.Table
     dropped: Counter[str]
     native: Counter[str]
+    chosen: int
 
 
 def harmonize_part(part: Part, raw: Raw, dataset: str, labels: dict[str, str], params: FacesParams) -> Harmonized:
@@ -69,29 +74,36 @@ def harmonize_part(part: Part, raw: Raw, dataset: str, labels: dict[str, str], p
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     native: Counter[str] = Counter()
+    chosen = 0
     for picture in SOURCES[dataset].pictures(raw, part):
         if isinstance(picture, str):
             dropped[picture] += 1
             continue
         if picture.place.native_split == "train":
             native[picture.place.native_label] += 1
-        row = _row_or_reason(picture, dataset, labels, params)
-        if isinstance(row, str):
-            dropped[row] += 1
+        found = _row_or_reason(picture, dataset, labels, params)
+        if isinstance(found, str):
+            dropped[found] += 1
         else:
-            rows.append(row)
+            rows.append(found[0])
+            chosen += found[1] > 1
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    return Harmonized(pa.Table.from_arrays(arrays, schema=SCHEMA), dropped, native)
+    return Harmonized(pa.Table.from_arrays(arrays, schema=SCHEMA), dropped, native, chosen)
 
 
-@cache
-def _detector(yunet: Path | None) -> faces.Detector:
-    return faces.load_detector(yunet)
+def open_detector(params: FacesParams) -> Detector:
+    """Return the detector that the parameters name."""
+    return load_detector(params.yunet)
 
 
-def _row_or_reason(picture: Picture, dataset: str, labels: dict[str, str], params: FacesParams) -> Row | str:
-    """Return the row of a picture's face, in the order of `SCHEMA`, or the reason why there is none."""
+_detector = cache(open_detector)  # one a process
+
+
+def _row_or_reason(
+    picture: Picture, dataset: str, labels: dict[str, str], params: FacesParams
+) -> tuple[Row, int] | str:
+    """Return a face's row, in the order of `SCHEMA`, and among how many it was chosen; or why there is no face."""
     place = picture.place
     label = labels.get(place.native_label)
     if label not in LABEL_IDS:
@@ -101,17 +113,16 @@ def _row_or_reason(picture: Picture, dataset: str, labels: dict[str, str], param
     except ImageError as error:
         return REASONS[type(error)]
     height, width = pixels.shape[:2]
-    data, face = picture.data, faces.Face((0, 0, width, height), 1.0)
+    data, face, candidates = picture.data, Face((0, 0, width, height), 1.0), 1
     if not SOURCES[dataset].cropped:
-        found = _detector(params.yunet)(pixels)
-        if not found:
+        choice = choose_face(pixels, _detector(params))
+        if choice is None:
             return "no face"
-        face = found[0]
-        pixels = faces.crop(pixels, face.box)
+        pixels, face, candidates = choice
         data = encode(pixels)
     if min(face.box[2:]) < params.minimum_side:
         return "face too small"
-    return (
+    row = (
         hashlib.sha256(f"{dataset}/{picture.path}".encode()).hexdigest()[:20],
         data,
         label,
@@ -127,6 +138,7 @@ def _row_or_reason(picture: Picture, dataset: str, labels: dict[str, str], param
         face.score,
         face.box,
     )
+    return row, candidates
 
 
 def _hashes(data: bytes, pixels: Image) -> tuple[str, str, str]:

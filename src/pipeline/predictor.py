@@ -12,8 +12,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from pipeline.detectors import load_detector
 from pipeline.errors import PipelineError
-from pipeline.faces import Face, crop, load_detector
+from pipeline.faces import Detector, Face, crop
 from pipeline.labels import LABELS
 from pipeline.pointer import SAMPLE_SUFFIX
 from pipeline.transforms import Image, decode, resize
@@ -51,7 +52,7 @@ class Predictor:
         self._model_file = model_file
         beside = model_file.parent / DETECTOR_FILE
         self._yunet = yunet or (beside if beside.is_file() else None)
-        self._idle_detectors = [load_detector(self._yunet)]
+        self._idle_detectors = [self._load_detector()]
         trained_with, used = self.facts.get("detector"), self._idle_detectors[0].name
         if trained_with not in (None, used):
             log.warning("the model was trained on faces found by %s, and %s is used here", trained_with, used)
@@ -82,7 +83,7 @@ class Predictor:
             height, width = picture.shape[:2]
             return [(Face((0, 0, width, height), 1.0), resize(picture, self.image_size))]
         found = self._find(picture)
-        return [(face, resize(crop(picture, face.box), self.image_size)) for face in found]
+        return [(face, resize(crop(picture, face), self.image_size)) for face in found]
 
     def probabilities(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify faces: uint8 RGB (n, size, size, 3) to float32 (n, 7), each row a distribution over `LABELS`."""
@@ -116,12 +117,15 @@ class Predictor:
         # Opened at the first use: a process that only finds faces need not hold the network.
         return _open(self._model_file)
 
+    def _load_detector(self) -> Detector:
+        return load_detector(self._yunet, self.facts.get("detector"))
+
     def _find(self, picture: Image) -> list[Face]:
         # OpenCV's detectors keep the picture they work on in themselves, so no two threads may share one.
         try:
             detector = self._idle_detectors.pop()
         except IndexError:
-            detector = load_detector(self._yunet)
+            detector = self._load_detector()
         try:
             return detector(picture)
         finally:

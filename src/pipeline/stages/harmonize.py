@@ -13,9 +13,8 @@ from tqdm import tqdm
 from pipeline.command import run
 from pipeline.engines import ENGINES
 from pipeline.errors import PipelineError
-from pipeline.faces import detector_name
 from pipeline.files import write_json, written_whole
-from pipeline.harmonization import SCHEMA, harmonize_part
+from pipeline.harmonization import SCHEMA, harmonize_part, open_detector
 from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, load_params
 from pipeline.raw import open_raw
@@ -49,20 +48,21 @@ def harmonize(
         engine: who does the work, one of `pipeline.engines.ENGINES`; the rows are the same.
 
     Returns:
-        counts: pictures read, faces kept, faces by label, pictures dropped by reason; and a sentence where the class
-        counts speak against the label map.
+        counts: pictures read, faces kept, faces by label, pictures dropped by reason, faces that were chosen among
+        several; and a sentence where the class counts speak against the label map.
 
     Raises:
         PipelineError: if the raw file is damaged, or holds nothing in the dataset's layout.
     """
     source = SOURCES[dataset]
     opened, manifest = open_raw(raw)
-    facts = {"drawn": manifest["drawn"], "detector": None if source.cropped else detector_name(params.yunet)}
+    facts = {"drawn": manifest["drawn"], "detector": None if source.cropped else open_detector(params).name}
     work = partial(harmonize_part, raw=opened, dataset=dataset, labels=labels, params=params)
     parts = source.parts(opened)
     kept: Counter[str] = Counter()
     native: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
+    several = 0
     total = sum(map(len, parts)) if isinstance(parts, list) else None
     with (
         written_whole(table) as file,
@@ -72,6 +72,7 @@ def harmonize(
         for done in ENGINES[engine](work, parts):
             dropped.update(done.dropped)
             native.update(done.native)
+            several += done.chosen
             kept.update(done.faces["label"].to_pylist())
             writer.write(done.faces)
             progress.update(len(done.faces) + done.dropped.total())
@@ -90,6 +91,7 @@ def harmonize(
         "faces": kept.total(),
         "labels": {label: kept[label] for label in LABEL_IDS},
         "dropped": _shortened(dropped),
+        "several_faces": several,
         "label_map_doubt": doubted,
         **facts,
     }

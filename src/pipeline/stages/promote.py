@@ -13,9 +13,9 @@ from mlflow.entities.model_registry import ModelVersion
 from pipeline import registry, tracking
 from pipeline.checkpoint import FACTS, WEIGHTS, Checkpoint, load_checkpoint
 from pipeline.command import run
+from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
-from pipeline.faces import YuNet
 from pipeline.files import sha256_of, write_json
 from pipeline.gate import Verdict, judge, rank
 from pipeline.params import Params, load_params
@@ -116,13 +116,14 @@ class Gatekeeper:
 
     def _copy_detector(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Put the detector's file beside the model, so that whoever serves it finds faces as its data had them."""
-        if checkpoint.facts["detector"] == YuNet.name:
-            if self.params.faces.yunet is None:
+        if checkpoint.facts["detector"] in YuNet.NAMES:
+            yunet = self.params.faces.yunet
+            if yunet is None:
                 raise PipelineError(
                     f"{checkpoint.facts['version']} learned from faces that YuNet found; set `faces.yunet` to its "
                     "file, which is served with the model"
                 )
-            shutil.copy(self.params.faces.yunet, folder / DETECTOR_FILE)
+            shutil.copy(yunet, folder / DETECTOR_FILE)
 
     def _register(self, checkpoint: Checkpoint, folder: Path, verdict: Verdict) -> ModelVersion:
         recipe, weights = checkpoint.facts["version"], checkpoint.sha256()
