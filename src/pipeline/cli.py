@@ -57,6 +57,7 @@ def _check(params: Params) -> None:
     from pipeline.detectors import load_detector
     from pipeline.networks import check_backbone
     from pipeline.sources import SOURCES
+    from pipeline.yunet_file import find_yunet
 
     for name in params.use:
         source = params.dataset(name).source
@@ -66,7 +67,7 @@ def _check(params: Params) -> None:
             except PipelineError as error:
                 raise PipelineError(f"datasets.{name}.from: {error}") from error
     if not all(SOURCES[name].cropped for name in params.use):
-        load_detector(params.faces.yunet)
+        load_detector(find_yunet(params.faces.yunet))
     for version in params.run:
         recipe = params.recipe(version)
         try:

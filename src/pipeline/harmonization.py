@@ -18,6 +18,7 @@ from pipeline.raw import Raw
 from pipeline.sources import SOURCES, Picture
 from pipeline.sources.parts import Part
 from pipeline.transforms import Image, ImageError, ImageTooLargeError, UnsupportedImageError, decode, encode
+from pipeline.yunet_file import find_yunet
 
 SCHEMA = pa.schema(
     {
@@ -93,8 +94,8 @@ def harmonize_part(part: Part, raw: Raw, dataset: str, labels: dict[str, str], p
 
 
 def open_detector(params: FacesParams) -> Detector:
-    """Return the detector that the parameters name."""
-    return load_detector(params.yunet)
+    """Return the detector that the parameters name; YuNet's file is fetched if that is asked for."""
+    return load_detector(find_yunet(params.yunet))
 
 
 _detector = cache(open_detector)  # one a process

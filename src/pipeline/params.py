@@ -43,9 +43,9 @@ class SampleParams(Section):
 
 
 class FacesParams(Section):
-    """Face detection: the file of YuNet's ONNX model, or nothing for OpenCV's Haar cascade."""
+    """Face detection: YuNet's file, `fetch` for the one of OpenCV's model zoo, or nothing for OpenCV's Haar cascade."""
 
-    yunet: Path | None = None
+    yunet: Path | Literal["fetch"] | None = None
     minimum_side: Count = 24
 
 

@@ -24,6 +24,7 @@ from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictions import judged_split, read_predictions
 from pipeline.predictor import DETECTOR_FILE, Predictor
 from pipeline.tables import read_split
+from pipeline.yunet_file import find_yunet
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +118,11 @@ class Gatekeeper:
     def _copy_detector(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Put the detector's file beside the model, so that whoever serves it finds faces as its data had them."""
         if checkpoint.facts["detector"] in YuNet.NAMES:
-            yunet = self.params.faces.yunet
+            yunet = find_yunet(self.params.faces.yunet)
             if yunet is None:
                 raise PipelineError(
                     f"{checkpoint.facts['version']} learned from faces that YuNet found; set `faces.yunet` to its "
-                    "file, which is served with the model"
+                    "file or to fetch, because it is served with the model"
                 )
             shutil.copy(yunet, folder / DETECTOR_FILE)
 
