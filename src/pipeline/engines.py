@@ -34,9 +34,7 @@ def on_this_machine(work: Callable[[PartType], Result], parts: Iterable[PartType
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            raise PipelineError(
-                "a process was killed while it worked, perhaps for want of memory"
-            ) from error
+            raise PipelineError("a process was killed while it worked, perhaps for want of memory") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
