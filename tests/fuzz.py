@@ -13,28 +13,37 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
 from image_kinds import KINDS
-from mutations import mutated
+from mutations import IMAGE_WORDS, mutated
+from raw_kinds import ARCHIVE_WORDS, TABLE_WORDS, archives, tables
 
 from pipeline import transforms
+from pipeline.archive import bring
+from pipeline.errors import PipelineError
 from pipeline.headers import read_header
+from pipeline.raw import Raw
+from pipeline.sources import SOURCES
 
 SECONDS = 5.0  # for one input
 AT_ONCE = 5_000  # inputs before Hypothesis starts afresh: it remembers them all
 
 
 class Target(NamedTuple):
-    """Files that a reader reads, and `check`: returns whether an input was read, raises if it did what it must not.
+    """Files that a reader reads, words of their format, and `check`, which returns whether an input was read.
+
+    `check` raises if the reader did what it must not.
 
     `least_read` is the share of inputs that must be read, or the fuzzing stops at the reader's door; `most_mb` is what
     the process may grow by.
     """
 
     files: Sequence[bytes]
+    words: Sequence[bytes]
     check: Callable[[bytes], bool]
     least_read: float
     most_mb: int
@@ -54,7 +63,46 @@ def check_image(data: bytes) -> bool:
     return True
 
 
-TARGETS = {"image": Target(list(KINDS.values()), check_image, least_read=0.05, most_mb=200)}
+def check_sentence(error: PipelineError) -> None:
+    assert "\n" not in str(error)
+
+
+def check_table(data: bytes) -> bool:
+    file, source = Path("table.csv"), SOURCES["fer2013"]
+    file.write_bytes(data)
+    raw, pictures = Raw(file), []
+    try:
+        pictures = [picture for part in source.parts(raw) for picture in source.pictures(raw, part)]
+    except PipelineError as error:
+        check_sentence(error)
+    finally:
+        raw.close()
+    faces = [picture for picture in pictures if not isinstance(picture, str)]
+    assert all(transforms.decode(face.data).shape == (48, 48, 3) for face in faces)
+    assert len({face.path for face in faces}) == len(faces)
+    return bool(faces)
+
+
+def check_archive(data: bytes) -> bool:
+    file = Path("archive")
+    file.write_bytes(data)
+    try:
+        with TemporaryDirectory() as folder:
+            raw = Raw(bring(file, Path(folder), "archive"))
+            content = [raw.read(entry) for entry in raw.entries()]
+            raw.close()
+    except PipelineError as error:
+        check_sentence(error)
+        return False
+    assert sum(map(len, content)) < 1_000_000
+    return True
+
+
+TARGETS = {
+    "image": Target(list(KINDS.values()), IMAGE_WORDS, check_image, least_read=0.05, most_mb=200),
+    "table": Target(tables(), TABLE_WORDS, check_table, least_read=0.1, most_mb=100),
+    "archive": Target(archives(), ARCHIVE_WORDS, check_archive, least_read=0.05, most_mb=100),
+}
 
 
 def fuzz(target: Target, inputs: int, first_seed: int, folder: Path) -> Counter[str]:
@@ -74,7 +122,7 @@ def fuzz(target: Target, inputs: int, first_seed: int, folder: Path) -> Counter[
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        seed(first_seed + number)(rules(given(mutated(target.files))(check)))()
+        seed(first_seed + number)(rules(given(mutated(target.files, target.words))(check)))()
     return counts
 
 

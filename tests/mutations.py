@@ -9,18 +9,36 @@ from hypothesis import strategies as st
 from pipeline.headers import PNG, RIFF
 
 NUMBERS = (0, 1, 2, 12, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10001, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-WORDS = (b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda", b"\xff\xc0", b"\xff\xc2", b"\xff\xdd", b"\xff\xe1", PNG)
-WORDS += (b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"\0\0\0\0")
-WORDS += (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF", b"RIFF", b"WEBP", b"BM", b"\x9d\x01\x2a", b"/")
+IMAGE_WORDS = (b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda", b"\xff\xc0", b"\xff\xc2", b"\xff\xdd", b"\xff\xe1", PNG)
+IMAGE_WORDS += (b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"\0\0\0\0")
+IMAGE_WORDS += (
+    b"VP8 ",
+    b"VP8L",
+    b"VP8X",
+    b"ALPH",
+    b"ANIM",
+    b"ANMF",
+    b"EXIF",
+    b"RIFF",
+    b"WEBP",
+    b"BM",
+    b"\x9d\x01\x2a",
+    b"/",
+)
 
 
-def mutated(files: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Return what makes inputs: a file with some places changed, some of them with their checksums put right."""
+def mutated(files: Sequence[bytes], words: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """Return what makes inputs: a file with some places changed, some of them with their checksums put right.
+
+    Args:
+        files: to start from.
+        words: that mean something in their format.
+    """
     place = st.integers(0, 0xFFFFFF)
     number = st.sampled_from(NUMBERS) | st.integers(0, 0xFFFF)
     packed = st.builds(struct.pack, st.sampled_from(["<H", ">H", "<I", ">I"]), number.map(lambda n: n & 0xFFFF))
     packed |= st.builds(struct.pack, st.sampled_from(["<I", ">I"]), number)
-    piece = packed | st.sampled_from(WORDS) | st.binary(min_size=1, max_size=8)
+    piece = packed | st.sampled_from(words) | st.binary(min_size=1, max_size=8)
     length = st.integers(1, 64)
     small = st.one_of(
         st.builds(_flip, place, st.integers(0, 7)),

@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Self
@@ -23,6 +23,7 @@ from pipeline.raw import Raw, tidy
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
 AT_ONCE = 1 << 20  # bytes copied
+DAMAGED = (EOFError, tarfile.TarError, zlib.error, LZMAError, ValueError, OverflowError)
 
 
 def check_source(source: Path) -> None:
@@ -53,10 +54,8 @@ def bring(source: Path, folder: Path, name: str) -> Path:
     if source.is_dir():
         return pack(folder / f"{name}.zip", _files_of_folder(source), f"pack {name}")
     if _is_tar(source):
-        try:
+        with _damage_named(source):
             return pack(folder / f"{name}.zip", _files_of_tar(source), f"pack {name}")
-        except (EOFError, tarfile.TarError, zlib.error, LZMAError) as error:
-            raise PipelineError(f"{source} is damaged or cut off: {error}") from error
     return Path(shutil.copyfile(source, folder / source.name))
 
 
@@ -119,7 +118,18 @@ class _Member(tarfile.TarInfo):
 
 
 def _is_tar(source: Path) -> bool:
-    return not zipfile.is_zipfile(source) and tarfile.is_tarfile(source)
+    with _damage_named(source):
+        return not zipfile.is_zipfile(source) and tarfile.is_tarfile(source)
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the file's
+        raise PipelineError(f"{file} is damaged or cut off: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_space(folder: Path, source: Path) -> None:

@@ -1,6 +1,7 @@
 """What `download` left, one zip or one CSV file, read by many processes at once: each is told where its files lie."""
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from pipeline.errors import PipelineError
 
 MANIFEST = "manifest.json"
 BLOCK = 1 << 20  # bytes of a table that are read at once
-LOCAL_HEADER, NAME_LENGTHS = 30, slice(26, 30)  # of a file inside a zip, APPNOTE.TXT 4.3.7
+LOCAL_HEADER, NAME_LENGTHS = 30, 26  # of a file inside a zip, APPNOTE.TXT 4.3.7
 ENCRYPTED = 0x1
+# What zipfile and zlib raise over a damaged file, as found by fuzzing.
+DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, IndexError, RuntimeError, struct.error)
 
 
 class Entry(NamedTuple):
@@ -58,7 +61,7 @@ class Raw:
             if self.name.lower().endswith(".csv"):
                 size = stream.seek(0, 2)
                 return [Entry(self.name, 0, size, size, zipfile.ZIP_STORED, -1)]
-        except (OSError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise PipelineError(f"{self.address} can not be read: {error}") from error
         raise PipelineError(f"{self.address} is no folder, zip, tar or CSV file")
 
@@ -71,13 +74,13 @@ class Raw:
         try:
             stream = self._open()
             stream.seek(entry.offset)
-            name, extra = (int.from_bytes(part, "little") for part in _halves(stream.read(LOCAL_HEADER)[NAME_LENGTHS]))
+            name, extra = struct.unpack_from("<HH", stream.read(LOCAL_HEADER), NAME_LENGTHS)
             stream.seek(entry.offset + LOCAL_HEADER + name + extra)
             content = stream.read(entry.packed_bytes)
             if entry.method == zipfile.ZIP_DEFLATED:
                 # One byte more than announced is enough to see that a few kilobytes would become gigabytes.
                 content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, entry.bytes + 1)
-        except (OSError, zlib.error) as error:
+        except DAMAGE as error:
             raise PipelineError(f"{self.address} is damaged at {entry.path}: {error}") from error
         if len(content) != entry.bytes or zlib.crc32(content) != entry.crc:
             raise PipelineError(f"{self.address} is damaged at {entry.path}: its checksum does not fit")
@@ -99,7 +102,7 @@ class Raw:
             (info,) = (info for info in archive.infolist() if info.header_offset == entry.offset)
             with archive.open(info) as file:
                 yield from iter(lambda: file.read(BLOCK), b"")
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGE as error:
             raise PipelineError(f"{self.address} is damaged at {entry.path}: {error}") from error
 
     def close(self) -> None:
@@ -116,7 +119,7 @@ class Raw:
     def _listed(self, archive: zipfile.ZipFile) -> list[Entry]:
         entries = {}
         for info in archive.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             path = tidy(info.filename, self.address)
             if info.flag_bits & ENCRYPTED:
@@ -162,7 +165,3 @@ def tidy(path: str, holder: str) -> str:
     if tidied.startswith("/") or ".." in tidied.split("/"):
         raise PipelineError(f"{holder} holds {path!r}, a path that leads out of it; pack it anew")
     return tidied
-
-
-def _halves(lengths: bytes) -> tuple[bytes, bytes]:
-    return lengths[:2], lengths[2:]
