@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow lint ui serve champion constraints clean
+.PHONY: help install repro test test-slow bench-data bench-memory lint ui serve champion constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +27,13 @@ test: install ## run the tests (minutes, no network, no GPU)
 test-slow: install ## run the tests that take long: the whole pipeline, a Ray cluster, an S3 server, fuzzing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slow]'
 	$(BIN)/pytest -m slow
+
+bench-data: install ## measure harmonizing beside the raw limit, and loading beside torchvision
+	$(BIN)/python benchmarks/harmonizing.py
+	$(BIN)/python benchmarks/loading.py
+
+bench-memory: install ## measure time and peak memory of the data stages on 200,000 faces
+	$(BIN)/python benchmarks/memory.py
 
 lint: install ## check style and types
 	$(BIN)/ruff check

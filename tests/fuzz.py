@@ -100,8 +100,8 @@ def check_archive(data: bytes) -> bool:
 
 TARGETS = {
     "image": Target(list(KINDS.values()), IMAGE_WORDS, check_image, least_read=0.05, most_mb=200),
-    "table": Target(tables(), TABLE_WORDS, check_table, least_read=0.1, most_mb=100),
-    "archive": Target(archives(), ARCHIVE_WORDS, check_archive, least_read=0.05, most_mb=100),
+    "table": Target(tables(), TABLE_WORDS, check_table, least_read=0.1, most_mb=250),
+    "archive": Target(archives(), ARCHIVE_WORDS, check_archive, least_read=0.05, most_mb=250),
 }
 
 

@@ -133,6 +133,9 @@ def _turn(face: Face) -> NDArray[np.float64]:
 
 
 def _cut(image: Image, left: int, top: int, side: int) -> Image:
-    rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
+    height, width = image.shape[:2]
+    if 0 <= top <= height - side and 0 <= left <= width - side:
+        return image[top : top + side, left : left + side]
+    rows = np.clip(np.arange(top, top + side), 0, height - 1)
+    columns = np.clip(np.arange(left, left + side), 0, width - 1)
     return image[np.ix_(rows, columns)]

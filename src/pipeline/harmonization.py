@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
+import pandas  # noqa: F401, ICN001  # pyarrow imports it at its first array: once here, not in every process
 import PIL.Image
 import pyarrow as pa
 

@@ -77,7 +77,7 @@ def _jpeg(data: bytes) -> Header:
         raise ValueError("no scan")
     # A download that broke off and was padded with zeros decodes to its end. The end marker need not be last: phones
     # append a second picture or a film. A thumbnail's own one stands before the scan.
-    if data.find(END, at) < 0:
+    if data.rfind(END, at) < 0:
         raise ValueError("no end marker")
     # The decoder goes over the whole picture for each scan, and a scan can be ten bytes: a megabyte would take minutes.
     (in_this_scan,) = struct.unpack_from("B", data, at + 2)

@@ -7,6 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.raw import Entry, Raw
 
 PICTURES, BYTES = 256, 2 << 20  # in a part, at most
+WHOLE_PICTURES = 16  # at most, where faces are searched for: that takes long
 LONGEST_LINE = 1 << 20
 
 
@@ -37,13 +38,14 @@ class Lines:
 Part = Files | Lines
 
 
-def cut_files(entries: list[Entry]) -> list[Files]:
-    """Cut files into parts, in the order given."""
+def cut_files(entries: list[Entry], *, whole: bool = False) -> list[Files]:
+    """Cut files into parts, in the order given; smaller ones if they are whole pictures, not faces."""
+    most = WHOLE_PICTURES if whole else PICTURES
     parts: list[Files] = []
     some: list[Entry] = []
     size = 0
     for entry in entries:
-        if some and (len(some) == PICTURES or size + entry.bytes > BYTES):
+        if some and (len(some) == most or size + entry.bytes > BYTES):
             parts.append(Files(tuple(some)))
             some, size = [], 0
         some.append(entry)

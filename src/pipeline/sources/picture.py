@@ -87,7 +87,7 @@ class Source:
             path, header = next(iter(headers.items()))
             missing = ", ".join(name for name in self.columns if name not in header)
             raise PipelineError(f"{path} has no column {missing}; its header is {', '.join(header)[:200]}")
-        return cut_files(files)
+        return cut_files(files, whole=not self.cropped)
 
     def pictures(self, raw: Raw, part: Part) -> Iterator[Picture | Reason]:
         """Give the pictures of a part, or the reason why one is dropped unseen.

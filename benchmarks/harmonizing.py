@@ -1,0 +1,148 @@
+"""Pictures a second of harmonizing, beside what the same cores can do at most.
+
+The raw limit is one process a core that reads its share of the pictures out of the same zip, decodes them, encodes what
+is cropped, writes, and does nothing else. `harmonize` does that too, checks each picture, and puts a table together in
+order. Hashing and finding faces are lines of their own: what is held against the limit leaves them out.
+"""
+
+import argparse
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+from rounds import rate, ratio, take_turns
+
+from pipeline import harmonization
+from pipeline.archive import pack
+from pipeline.faces import Face, crop
+from pipeline.files import write_json
+from pipeline.params import FacesParams
+from pipeline.raw import LOCAL_HEADER, MANIFEST, Entry, open_raw
+from pipeline.sample import draw
+from pipeline.sources import SOURCES
+from pipeline.stages.harmonize import harmonize
+from pipeline.transforms import Image, encode
+
+CORES = os.cpu_count() or 1
+PICTURES = {"fer2013": 60_000, "rafdb": 30_000, "affectnet": 10_000, "wild": 300}
+DROPPED = re.compile(r"\.csv$|AffectNet/\w+/7/|Contempt")
+EVERY_STEP = ("read", "decode", "encode", "write")
+
+
+def write_raw(dataset: str, count: int, folder: Path) -> Path:
+    """Write a raw dataset of drawn pictures, the same ones again and again under other names."""
+    folder.mkdir(parents=True)
+    drawn = [(path, content) for path, content in draw(dataset, 10, 0) if not DROPPED.search(path)]
+    many = (
+        (f"{number // len(drawn)}/{path}", io.BytesIO(content))
+        for number, (path, content) in enumerate(islice(cycle(drawn), count))
+    )
+    file = pack(folder / f"{dataset}.zip", many, f"draw {dataset}")
+    write_json(folder / MANIFEST, {"dataset": dataset, "drawn": True, "file": {"name": file.name}})
+    return folder
+
+
+def at_most(entries: list[Entry], target: Path, *, address: str, steps: tuple[str, ...], cropped: bool) -> None:
+    """Take some steps with some files of a zip, as fast as Python and OpenCV can."""
+    with Path(address).open("rb", buffering=0) as source, target.open("wb") as written:
+        for entry in entries:
+            source.seek(entry.offset + LOCAL_HEADER + len(entry.path))  # `pack` writes nothing after the name
+            data = source.read(entry.packed_bytes)
+            if "decode" in steps:
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+                if "encode" in steps and not cropped:
+                    data = encode(crop(pixels, middle(pixels)))
+            if "write" in steps:
+                written.write(data)
+
+
+def hash_all(entries: list[Entry], target: Path, *, address: str) -> None:
+    """Hash the pictures of a zip as harmonize does; what it takes beyond decoding is hashing."""
+    with Path(address).open("rb", buffering=0) as source:
+        for entry in entries:
+            source.seek(entry.offset + LOCAL_HEADER + len(entry.path))
+            data = source.read(entry.packed_bytes)
+            harmonization._hashes(data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+
+
+def middle(pixels: Image) -> Face:
+    """Return the middle of a picture as if a face had been found there."""
+    height, width = pixels.shape[:2]
+    return Face((width // 4, height // 4, width // 2, height // 2), 1.0)
+
+
+@contextmanager
+def nothing_hashed_nor_found() -> Iterator[None]:
+    """Leave hashing and finding faces out of what harmonize does, also in the processes that it forks."""
+    hashes = ("0" * 64, "0" * 64, "0" * 64)
+    with (
+        patch.object(harmonization, "_hashes", lambda *_: hashes),
+        patch.object(harmonization, "_detector", lambda _: lambda pixels: [middle(pixels)]),
+    ):
+        yield
+
+
+def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
+    """Print a dataset's line."""
+    source, raw = SOURCES[dataset], write_raw(dataset, count, folder / "raw" / dataset)
+    opened, _ = open_raw(raw)
+    entries = opened.entries()
+    shares = [entries[count * core // CORES : count * (core + 1) // CORES] for core in range(CORES)]
+    targets = [folder / str(core) for core in range(CORES)]
+
+    def on_all_cores(work: Callable[..., None]) -> None:
+        with ProcessPoolExecutor(CORES) as pool:
+            list(pool.map(work, shares, targets))
+
+    def limit(*steps: str) -> Callable[[], None]:
+        work = partial(at_most, address=opened.address, steps=steps, cropped=source.cropped)
+        return partial(on_all_cores, work)
+
+    def whole() -> None:
+        harmonize(dataset, raw, folder / "faces.parquet", source.labels(), FacesParams())
+
+    def bare() -> None:
+        with nothing_hashed_nor_found():
+            whole()
+
+    contenders = {
+        "read": limit("read"),
+        "and decode": limit("read", "decode"),
+        "and encode": limit("read", "decode", "encode"),
+        "limit": limit(*EVERY_STEP),
+        "bare": bare,
+        "hash": partial(on_all_cores, partial(hash_all, address=opened.address)),
+        "whole": whole,
+    }
+    times = take_turns(contenders, rounds)
+    rates = "".join(f"{rate(count, times[name]):>11}" for name in contenders)
+    print(f"{dataset:<10}{rates}   {ratio(times['limit'], times['bare'])}", flush=True)
+
+
+def main() -> None:
+    """Print a table, a dataset a line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="that count, after one that does not")
+    rounds = parser.parse_args().rounds
+    print(f"Pictures a second on {CORES} cores, medians of {rounds} rounds. The raw limit by step: read, and decode,")
+    print("and encode what is cropped, and write. The ratio is that of harmonize, but for hashing and finding faces,")
+    print("to the limit: its median, lowest and highest.\n")
+    names = ("read", "decode", "encode", "write", "harmonize", "hash alone", "with all")
+    print(f"{'':<10}{''.join(f'{name:>11}' for name in names)}   ratio")
+    with tempfile.TemporaryDirectory() as folder:
+        for dataset, count in PICTURES.items():
+            compare(dataset, count, Path(folder), rounds)
+
+
+if __name__ == "__main__":
+    main()
