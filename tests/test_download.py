@@ -1,5 +1,6 @@
 import hashlib
 import os
+import resource
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -127,6 +128,31 @@ def test_a_source_larger_than_the_disk_is_refused_before_it_is_copied(target: Pa
     assert "mine.zip can not be copied: it takes" in said
     assert said.endswith("GB left")
     assert list(target.parent.iterdir()) == []
+
+
+def test_full_disk_is_an_error_in_a_sentence_and_leaves_nothing(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "a.jpg").write_bytes(bytes(300_000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # what a disk with no more room answers
+    try:
+        said = refused(str(tmp_path / "faces"), target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert said.endswith("can not be copied: File too large")
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", ["faces/sad", "faces/sad/a.jpg", "raw"])
+def test_what_may_not_be_read_or_written_is_named(closed: str, unprivileged: Path) -> None:
+    (unprivileged / "raw").mkdir()
+    (unprivileged / "faces" / "sad").mkdir(parents=True)
+    (unprivileged / "faces" / "sad" / "a.jpg").write_bytes(b"one")
+    (unprivileged / closed).chmod(0o555 if closed == "raw" else 0)
+    said = refused(str(unprivileged / "faces"), unprivileged / "raw" / "fer2013")
+    assert f"{unprivileged / closed}" in said
+    assert said.endswith("can not be copied: Permission denied")
+    (unprivileged / closed).chmod(0o777)
 
 
 def test_main_takes_the_source_from_params_and_notes_how_it_looked(

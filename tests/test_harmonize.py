@@ -205,6 +205,11 @@ def test_another_layout_is_refused_with_the_expected_one(dataset: str, tmp_path:
     assert said.startswith(f"{dataset}.zip as {dataset}: no picture fits; expected {SOURCES[dataset].layout}")
 
 
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_empty_folder_is_refused_with_the_expected_layout(dataset: str, tmp_path: Path) -> None:
+    assert "no picture fits; expected" in refused(tmp_path, dataset, {})
+
+
 def test_only_dropped_pictures_are_an_error_with_the_reasons(tmp_path: Path) -> None:
     said = refused(tmp_path, "rafdb", {"DATASET/train/angry/a.jpg": image(1), "DATASET/train/1/b.jpg": b""})
     assert "all 2 pictures were dropped" in said

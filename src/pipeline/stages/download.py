@@ -32,12 +32,13 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
         the manifest: dataset, `drawn` (whether the faces are the sample's), and the file's name, bytes and SHA-256.
 
     Raises:
-        PipelineError: if the source is not there, is no archive, or Kaggle does not give it.
+        PipelineError: if the source is not there, is no archive, may not be read or finds no room here, or if Kaggle
+            does not give it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         file = _fetch(dataset, source, partial, drawn)
         entry = {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
         logger.info("%s: %s, %.1f MB", dataset, file.name, file.stat().st_size / 1e6)
@@ -45,6 +46,9 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
         write_json(partial / MANIFEST, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
+    except OSError as error:
+        where = error.filename or source
+        raise PipelineError(f"datasets.{dataset}.from: {where} can not be copied: {error.strerror}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
@@ -62,9 +66,6 @@ def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path
         raise PipelineError(
             f"datasets.{dataset}.from: {error}; give a folder, zip, tar or CSV file with {SOURCES[dataset].layout}"
         ) from error
-    except OSError as error:
-        where = error.filename or path
-        raise PipelineError(f"datasets.{dataset}.from: {where} can not be copied: {error.strerror}") from error
 
 
 def main(dataset: str, folder: Path) -> None:
