@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.labels import LABELS
-from pipeline.stages.harmonize import SCHEMA
+from pipeline.tables import SCHEMA
 
 SPLITS = {"train": 4, "validation": 2, "test": 2}
 

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.harmonization import SCHEMA, harmonize_part
+from pipeline.harmonization import harmonize_part
 from pipeline.params import FacesParams
 from pipeline.raw import Raw
 from pipeline.sources import SOURCES
 from pipeline.sources.picture import ELSEWHERE
+from pipeline.tables import SCHEMA
 
 
 def image(suffix: str = ".jpg", height: int = 100, width: int = 90) -> bytes:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
@@ -18,6 +20,7 @@ from pipeline.params import SplitParams, ValidateParams
 from pipeline.sources import SOURCES
 from pipeline.stages.split import split
 from pipeline.stages.validate import look_at, main, validate
+from pipeline.tables import SCHEMA
 from pipeline.transforms import encode
 
 PARAMS = ValidateParams(minimum_train_faces_per_class=4, minimum_side=48)
@@ -45,6 +48,7 @@ def sound() -> Tables:
                     "person": None,
                     "pixel_sha256": hashlib.sha256(image).hexdigest(),
                     "phash": None,
+                    "face_score": 1.0,
                     "width": 48,
                     "height": 48,
                     "box": [0, 0, 48, 48],
@@ -97,6 +101,8 @@ DAMAGE: dict[str, tuple[Callable[[Tables], Tables], str, list[str]]] = {
     "native label of another class": (change_face("native_label", "sad"), "native to common", ["angry-3"]),
     "native label that is unknown": (change_face("native_label", "joy"), "native to common", ["angry-3"]),
     "unknown native split": (change_face("native_split", "dev"), "native_split", ["angry-3"]),
+    "no such hash": (change_face("pixel_sha256", "x" * 64), "pixel_sha256: .*regex", ["angry-3"]),
+    "score above one": (change_face("face_score", 1.5), "face_score: .*between", ["angry-3"]),
     "no hash": (change_face("pixel_sha256", None), "pixel_sha256: .*null", ["angry-3"]),
     "empty image": (change_face("image", b""), "image", ["angry-3"]),
     "null image": (change_face("image", None), "image", ["angry-3"]),
@@ -169,7 +175,8 @@ def place(tmp_path: Path, write_params: Callable[..., Path], monkeypatch: pytest
 
 def write_tables(folder: Path, tables: Tables) -> None:
     (folder / "faces").mkdir()
-    tables[0].to_parquet(folder / "faces" / "fer2013.parquet")
+    faces = pa.Table.from_pandas(tables[0].reindex(columns=SCHEMA.names), SCHEMA, preserve_index=False)
+    pq.write_table(faces, folder / "faces" / "fer2013.parquet")
     tables[1].to_parquet(folder / "splits.parquet")
     write_json(folder / "harmonized" / "fer2013.json", {"dropped": {"unreadable": 1234}})
 
@@ -219,6 +226,22 @@ def test_command_line_stops_on_damage_with_the_rows_named(place: Path) -> None:
     assert 'Data validation: <span class="critical">failed' in page
     (failure,) = read_json(place / "validation.json")["failures"]
     assert failure["rows"] == ["angry-3"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda faces: faces.drop_columns("label_id"),
+        lambda faces: faces.set_column(3, "label_id", faces["label_id"].cast("int64")),
+    ],
+    ids=["missing", "other type"],
+)
+def test_table_with_other_columns_is_refused_by_name(change: Callable[[pa.Table], pa.Table], place: Path) -> None:
+    write_tables(place, sound())
+    table = place / "faces" / "fer2013.parquet"
+    pq.write_table(change(pq.read_table(table)), table)
+    with pytest.raises(PipelineError, match=r"columns of `harmonize`, with their types \(fer2013: label_id\)"):
+        main(*OUTPUTS)
 
 
 @pytest.mark.parametrize("image", [b"", None, b"a text"], ids=["empty", "null", "text"])

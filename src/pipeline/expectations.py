@@ -1,4 +1,4 @@
-"""What the data must hold, as Great Expectations suites: one over the faces, one over the training classes."""
+"""What the data must hold, as Great Expectations suites: over the tables' columns, the faces, the training classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +27,7 @@ def face_expectations(params: ValidateParams, maps: Mapping[str, Mapping[str, st
         gxe.ExpectColumnValuesToNotBeNull(column="face_id"),
         gxe.ExpectColumnValuesToBeUnique(column="face_id"),
         gxe.ExpectColumnValuesToNotBeNull(column="pixel_sha256"),
+        gxe.ExpectColumnValuesToMatchRegex(column="pixel_sha256", regex="^[0-9a-f]{64}$"),
         gxe.ExpectColumnValuesToNotBeNull(column="label"),
         gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(LABELS)),
         gxe.ExpectColumnPairValuesToBeInSet(
@@ -44,6 +45,7 @@ def face_expectations(params: ValidateParams, maps: Mapping[str, Mapping[str, st
         gxe.ExpectColumnValuesToBeInSet(
             column="image_readable", value_set=[True], description="every image can be decoded"
         ),
+        gxe.ExpectColumnValuesToBeBetween(column="face_score", min_value=0, max_value=1),
         gxe.ExpectColumnValuesToBeBetween(column="width", min_value=params.minimum_side, severity=WARNING),
         gxe.ExpectColumnValuesToBeBetween(column="height", min_value=params.minimum_side, severity=WARNING),
         gxe.ExpectColumnValuesToBeBetween(
@@ -59,6 +61,17 @@ def face_expectations(params: ValidateParams, maps: Mapping[str, Mapping[str, st
             severity=WARNING,
             description="faces are neither blurred nor blank",
         ),
+    ]
+
+
+def schema_expectations() -> list[gxe.Expectation]:
+    """Return the expectations on the columns of the tables, one row a column with its type and that it must have."""
+    return [
+        gxe.ExpectColumnPairValuesToBeEqual(
+            column_A="type",
+            column_B="expected",
+            description="every table has the columns of `harmonize`, with their types",
+        )
     ]
 
 

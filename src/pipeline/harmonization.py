@@ -18,29 +18,10 @@ from pipeline.params import FacesParams
 from pipeline.raw import Raw
 from pipeline.sources import SOURCES, Picture
 from pipeline.sources.parts import Part
+from pipeline.tables import SCHEMA
 from pipeline.transforms import Image, ImageError, ImageTooLargeError, UnsupportedImageError, decode, encode
 from pipeline.yunet_file import find_yunet
 
-SCHEMA = pa.schema(
-    {
-        "face_id": pa.string(),
-        "image": pa.binary(),
-        "label": pa.string(),
-        "label_id": pa.int8(),
-        "dataset": pa.string(),
-        "native_split": pa.string(),
-        "native_label": pa.string(),
-        "native_path": pa.string(),
-        "person": pa.string(),
-        "file_sha256": pa.string(),
-        "pixel_sha256": pa.string(),
-        "phash": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "face_score": pa.float32(),
-        "box": pa.list_(pa.int32(), 4),
-    }
-)
 PHASH_SIDE = 16  # 256 bits: with the usual 64, faces of different people come as near as crops of one picture
 REASONS = {ImageTooLargeError: "too large", UnsupportedImageError: "no supported image", ImageError: "damaged"}
 

@@ -33,7 +33,8 @@ def data_page(
     """
     counts = splits.groupby(["dataset", "split", "label"]).size()
     datasets = sorted(splits.dataset.unique())
-    counted = {name: harmonized / f"{name}.json" for name in datasets}  # the folder may hold datasets no more in use
+    files = {name: harmonized / f"{name}.json" for name in datasets}  # the folder may hold datasets no more in use
+    counted = {name: read_json(file) for name, file in files.items() if file.exists()}
     rows = [
         {"dataset": dataset, "split": split, "counts": [int(counts.get((dataset, split, name), 0)) for name in LABELS]}
         for dataset in datasets
@@ -57,7 +58,8 @@ def data_page(
         passed=all(entry["met"] or entry["severity"] != "critical" for entry in checks),
         samples={key: [pictures.get(face_id) for face_id in chosen.face_id] for key, chosen in samples.items()},
         datasets=datasets,
-        dropped={name: read_json(file)["dropped"] for name, file in counted.items() if file.exists()},
+        dropped={name: found["dropped"] for name, found in counted.items()},
+        several={name: found["several_faces"] for name, found in counted.items() if found.get("several_faces")},
         removed=splits[splits.split == "none"].reason.value_counts().to_dict(),
         copies=_count(copies),
         groups=[[_captioned(face, pictures) for face in group.itertuples()] for group in groups],

@@ -12,6 +12,27 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
 
+SCHEMA = pa.schema(
+    {
+        "face_id": pa.string(),
+        "image": pa.binary(),
+        "label": pa.string(),
+        "label_id": pa.int8(),
+        "dataset": pa.string(),
+        "native_split": pa.string(),
+        "native_label": pa.string(),
+        "native_path": pa.string(),
+        "person": pa.string(),
+        "file_sha256": pa.string(),
+        "pixel_sha256": pa.string(),
+        "phash": pa.string(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "face_score": pa.float32(),
+        "box": pa.list_(pa.field("element", pa.int32()), 4),
+    }
+)
+
 
 def read_faces(folder: Path, dataset: str, columns: Sequence[str]) -> pd.DataFrame:
     """Read columns of a dataset's faces.
@@ -67,6 +88,12 @@ def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataF
     table = pd.read_parquet(splits, columns=["face_id", "split", "leaked"], filters=[("split", "==", split)])
     faces = read_faces(folder, dataset, ("face_id", "image", "label_id", "native_label", "dataset"))
     return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
+
+
+def read_types(folder: Path, dataset: str) -> dict[str, str]:
+    """Read the type of each column of a dataset's faces."""
+    with _opened(folder, dataset) as file:
+        return {field.name: str(field.type) for field in file.schema_arrow}
 
 
 class Origin(NamedTuple):

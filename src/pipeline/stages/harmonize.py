@@ -14,13 +14,14 @@ from pipeline.command import run
 from pipeline.engines import ENGINES
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
-from pipeline.harmonization import SCHEMA, harmonize_part, open_detector
+from pipeline.harmonization import harmonize_part, open_detector
 from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, load_params
 from pipeline.raw import open_raw
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_counts
 from pipeline.sources.picture import ELSEWHERE
+from pipeline.tables import SCHEMA
 
 logger = logging.getLogger(__name__)
 

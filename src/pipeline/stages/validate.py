@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ import pandas as pd
 
 from pipeline.command import run
 from pipeline.errors import PipelineError
-from pipeline.expectations import check, class_expectations, face_expectations
+from pipeline.expectations import check, class_expectations, face_expectations, schema_expectations
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
 from pipeline.report import data_page
 from pipeline.sources import SOURCES
-from pipeline.tables import iter_faces
+from pipeline.tables import SCHEMA, iter_faces, read_types
 from pipeline.transforms import ImageError, decode, resize
 
 logger = logging.getLogger(__name__)
@@ -80,11 +80,30 @@ def _look(image: object) -> tuple[float, float]:
     return float(grey.mean()), float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
+def _columns(faces: Path, datasets: Iterable[str]) -> pd.DataFrame:
+    """Return the columns of all tables, with the type that each has and must have; `none` where there is none."""
+    expected = {field.name: str(field.type) for field in SCHEMA}
+    found = {name: read_types(faces, name) for name in datasets}
+    return pd.DataFrame(
+        (f"{name}: {column}", types.get(column, "none"), expected.get(column, "none"))
+        for name, types in found.items()
+        for column in sorted({*types, *expected})
+    ).set_axis(["column", "type", "expected"], axis="columns")
+
+
+def _stop_at(checks: list[dict[str, Any]], advice: str) -> None:
+    failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
+    if failures:
+        named = "; ".join(f"{entry['expectation']} ({', '.join(entry['rows'])})" for entry in failures)
+        raise PipelineError(f"the data does not hold: {named}; {advice}")
+
+
 def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) -> None:
     """Check the tables in FACES against SPLITS; write RESULT and, with the counts in HARMONIZED, a PAGE to look at."""
     params = load_params()
     columns = ("face_id", "image", "label", "label_id", "dataset", "native_split", "native_label", "pixel_sha256",
-               "width", "height")  # fmt: skip
+               "face_score", "width", "height")  # fmt: skip
+    _stop_at(check(_columns(faces, params.use), schema_expectations(), "column"), "run `dvc repro --force harmonize`")
     looked_at = (look_at(some) for name in params.use for some in iter_faces(faces, name, columns))
     table = pd.concat(looked_at, ignore_index=True)
     split_table = pd.read_parquet(splits)
@@ -97,9 +116,7 @@ def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) 
     write_json(result, {"passed": not failures, "failures": failures, "warnings": warnings, "checked": len(checks)})
     for entry in warnings:
         logger.warning("warning: %s (%d: %s)", entry["expectation"], entry["failed"], ", ".join(entry["rows"]))
-    if failures:
-        named = "; ".join(f"{entry['expectation']} ({', '.join(entry['rows'])})" for entry in failures)
-        raise PipelineError(f"the data does not hold: {named}; see {page}")
+    _stop_at(checks, f"see {page}")
     logger.info("%d expectations met, %d warnings; see %s", len(checks) - len(warnings), len(warnings), page)
 
 
