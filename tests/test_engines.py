@@ -53,6 +53,12 @@ def test_killed_process_is_an_error_in_a_sentence() -> None:
         list(on_this_machine(kill_self, [1]))
 
 
+def refuse_two(number: int) -> int:
+    if number == 2:
+        raise PipelineError(f"part {number} is damaged")
+    return number
+
+
 def kill_self(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -93,6 +99,9 @@ def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
 
     monkeypatch.setitem(ENGINES, "ray", losing_a_worker)
     try:
+        with pytest.raises(PipelineError, match="^part 2 is damaged$"):
+            list(on_ray(refuse_two, [1, 2, 3]))
+        assert list(on_ray(refuse_two, [])) == []
         counts = harmonize("rafdb", raw, tmp_path / "there.parquet", LABELS, FacesParams(), engine="ray")
     finally:
         import ray

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
@@ -62,11 +63,21 @@ def on_ray(work: Callable[[PartType], Result], parts: Iterable[PartType]) -> Ite
     context.enable_progress_bars = False  # the stage has one of its own
     # Pickled, because Ray Data would take a part's fields, and a result's, for columns.
     rows = [{"part": pickle.dumps(part)} for part in parts]
-    done = from_items(rows, override_num_blocks=len(rows)).map(
-        lambda row: {"result": pickle.dumps(work(pickle.loads(row["part"])))}
-    )
-    for row in done.iter_rows():
-        yield pickle.loads(row["result"])
+    if rows:
+        for row in from_items(rows, override_num_blocks=len(rows)).map(partial(_answer, work)).iter_rows():
+            result = pickle.loads(row["result"])
+            if isinstance(result, PipelineError):
+                raise result
+            yield result
+
+
+def _answer(work: Callable[[PartType], Result], row: dict[str, bytes]) -> dict[str, bytes]:
+    """Do the work on a row's part; what a person can mend is an answer too, or Ray would bury it in tracebacks."""
+    try:
+        result: Result | PipelineError = work(pickle.loads(row["part"]))
+    except PipelineError as error:
+        result = error
+    return {"result": pickle.dumps(result)}
 
 
 ENGINES: dict[str, Engine[Any, Any]] = {"local": on_this_machine, "ray": on_ray}
