@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.labels import LABELS
-from pipeline.tables import SCHEMA
+from pipeline.tables import SCHEMA, STORAGE
 
 SPLITS = {"train": 4, "validation": 2, "test": 2}
 
@@ -36,7 +36,7 @@ def write_tables(
                     leaked = split == "test" and number == 0
                     assigned.append((face_id, dataset, label, face_id, split, "", leaked))
         schema = SCHEMA.with_metadata({"drawn": str(drawn), "detector": "None"})
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), faces / f"{dataset}.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), faces / f"{dataset}.parquet", **STORAGE)
     columns = ["face_id", "dataset", "label", "group", "split", "reason", "leaked"]
     pd.DataFrame(assigned, columns=columns).to_parquet(splits)
     return faces, splits

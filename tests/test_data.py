@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,37 +8,11 @@ from pipeline.errors import PipelineError
 from pipeline.loading import Faces
 from pipeline.recipes import Recipe
 from pipeline.tables import read_split
-from pipeline.transforms import decode, resize
 
 
 def recipe(**changes):
     settings = {"data": ["fer2013"], "backbone": "convnext_atto", "image_size": 32, "batch_size": 8, **changes}
     return Recipe.model_validate(settings)
-
-
-def test_a_face_is_prepared_as_the_service_prepares_it(tmp_path):
-    table = read_split(*write_tables(tmp_path), "fer2013", "test")
-    face, label_id = Faces(table, 32)[3]
-    np.testing.assert_array_equal(face.numpy(), resize(decode(table.image[3]), 32))
-    assert label_id == table.label_id[3]
-
-
-def test_faces_that_are_too_many_to_keep_decoded_are_the_same(tmp_path, monkeypatch):
-    table = read_split(*write_tables(tmp_path), "fer2013", "test")
-    kept = Faces(table, 32)[5][0]
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
-    np.testing.assert_array_equal(Faces(table, 32)[5][0].numpy(), kept.numpy())
-
-
-def test_processes_prepare_faces_only_where_it_saves_time(tmp_path, monkeypatch):
-    table = read_split(*write_tables(tmp_path), "fer2013", "test")
-    monkeypatch.setattr("pipeline.loading.FEW", 5)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert Faces(table, 32).count_workers("auto") == 0
-    assert Faces(table, 32).count_workers(3) == 3
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
-    assert Faces(table, 32).count_workers("auto") == os.cpu_count()
-    assert Faces(table[:4], 32).count_workers("auto") == 0
 
 
 def test_training_and_validation_faces_are_apart(tmp_path):
@@ -64,8 +36,9 @@ def test_seed_and_epoch_decide_about_the_order(tmp_path):
 
 def test_the_balanced_sampler_makes_every_label_as_frequent(tmp_path):
     data = FaceData(recipe(sampler="balanced"), *write_tables(tmp_path), seed=0)
-    table = read_split(tmp_path / "data" / "faces", tmp_path / "data" / "splits.parquet", "fer2013", "train")
-    data.train_faces = Faces(table.drop(table.index[table.label_id == 0][1:]), 32)  # one face of four is left
+    faces, splits = tmp_path / "data" / "faces", tmp_path / "data" / "splits.parquet"
+    table = read_split(faces, splits, "fer2013", "train")
+    data.train_faces = Faces(faces, table.drop(table.index[table.label_id == 0][1:]), 32)  # one face of four is left
     loader = data.train_dataloader()
     drawn = []
     for epoch in range(60):

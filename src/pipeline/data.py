@@ -43,8 +43,8 @@ class FaceData(pl.LightningDataModule):
         augment = build_augmentation(
             recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=seed
         )
-        self.train_faces = Faces(tables["train"], recipe.image_size, augment)
-        self.validation_faces = Faces(tables["validation"], recipe.image_size)
+        self.train_faces = Faces(faces, tables["train"], recipe.image_size, augment)
+        self.validation_faces = Faces(faces, tables["validation"], recipe.image_size)
         self.recipe, self.seed = recipe, seed
         self.workers = self.train_faces.count_workers(workers)
 

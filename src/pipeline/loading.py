@@ -1,8 +1,9 @@
 """Faces of a table, decoded and resized, as a network wants them; a dataset for training and evaluation alike."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline.images import StoredImages, iter_images
 from pipeline.labels import LABELS
 from pipeline.transforms import Image, decode, resize
 
@@ -22,22 +24,35 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Faces(Dataset[Batch]):
-    """Faces of a table; each item is a uint8 tensor (side, side, 3), RGB, and its label's id."""
+    """Faces of a table; each item is a uint8 tensor (side, side, 3), RGB, and its label's id.
+
+    Few or small faces are kept as they are shown, decoded once; else each is read and decoded when it is asked for.
+    """
 
     def __init__(
-        self, table: pd.DataFrame, image_size: int, augment: Callable[..., dict[str, Any]] | None = None
+        self,
+        folder: Path,
+        table: pd.DataFrame,
+        image_size: int,
+        augment: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
-        """Take the images of a table with columns `image` and `label_id`; `augment` changes each face at random.
+        """Take some faces.
 
-        Few or small faces are kept as they are shown, decoded once; else each is decoded whenever it is asked for.
+        Args:
+            folder: with one Parquet file a dataset, where the images are.
+            table: the faces, `face_id, dataset, label_id`, each once.
+            image_size: side in pixels.
+            augment: changes each face at random.
+
+        Raises:
+            PipelineError: if a dataset's file is missing or damaged.
         """
         self.label_ids = table.label_id.to_numpy(np.int64)
         self.image_size = image_size
         self.augment = augment
         self.in_memory = len(table) * image_size**2 * 3 <= MOST_BYTES
-        self._images: Sequence[bytes] | NDArray[np.uint8] = table.image.tolist()
-        if self.in_memory:
-            self._images = self._prepare_all(table.image)
+        self._images: StoredImages | NDArray[np.uint8]
+        self._images = self._prepare_all(folder, table) if self.in_memory else StoredImages(folder, table)
 
     def __len__(self) -> int:
         """Return the number of faces."""
@@ -68,9 +83,13 @@ class Faces(Dataset[Batch]):
     def _prepare(self, image: bytes) -> Image:
         return resize(decode(image), self.image_size)
 
-    def _prepare_all(self, images: Iterable[bytes]) -> NDArray[np.uint8]:
+    def _prepare_all(self, folder: Path, table: pd.DataFrame) -> NDArray[np.uint8]:
         prepared = np.empty((len(self), self.image_size, self.image_size, 3), np.uint8)
+
+        def put(row: int, image: bytes) -> None:
+            prepared[row] = self._prepare(image)
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for index, face in enumerate(pool.map(self._prepare, images)):
-                prepared[index] = face
+            for images in iter_images(folder, table):
+                list(pool.map(put, images.index, images))  # raises what one of them raised
         return prepared

@@ -8,8 +8,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from pipeline.files import read_json
+from pipeline.images import read_images
 from pipeline.labels import LABELS
-from pipeline.tables import read_images
 from pipeline.transforms import decode, encode, is_image, resize
 
 PICTURES_PER_CLASS = 8
@@ -43,12 +43,8 @@ def data_page(
     ]
     copies = splits[splits.group.duplicated(keep=False)].merge(faces[["face_id", "pixel_sha256"]], on="face_id")
     samples, groups, pairs = _samples(faces), _largest_groups(copies), _near_pairs(copies)
-    shown = pd.concat([*samples.values(), *groups, *pairs])
-    pictures = {
-        face_id: _data_address(image)
-        for name, chosen in shown.groupby("dataset")
-        for face_id, image in read_images(images, name, set(chosen.face_id)).items()
-    }
+    shown = pd.concat([*samples.values(), *groups, *pairs]).drop_duplicates("face_id")
+    pictures = dict(zip(shown.face_id, map(_data_address, read_images(images, shown)), strict=True))
     template = Environment(loader=PackageLoader("pipeline", "pages"), autoescape=True).get_template("data.html.j2")
     return template.render(
         labels=LABELS,

@@ -1,13 +1,12 @@
 """Reading the tables that flow between stages: faces (one Parquet file a dataset) and splits."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
@@ -32,6 +31,14 @@ SCHEMA = pa.schema(
         "box": pa.list_(pa.field("element", pa.int32()), 4),
     }
 )
+_SMALL = [name for name in SCHEMA.names if name != "image"]
+# Encoded images neither repeat nor shrink, and as bounds of a row group they say nothing. Written as they are, each
+# can be read by itself (`pipeline.images`).
+STORAGE: dict[str, Any] = {
+    "use_dictionary": _SMALL,
+    "write_statistics": _SMALL,
+    "compression": {name: "snappy" if name in _SMALL else "none" for name in SCHEMA.names},
+}
 
 
 def read_faces(folder: Path, dataset: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -40,7 +47,7 @@ def read_faces(folder: Path, dataset: str, columns: Sequence[str]) -> pd.DataFra
     Raises:
         PipelineError: if the table is missing or damaged.
     """
-    with _opened(folder, dataset) as file:
+    with open_faces(folder, dataset) as file:
         return file.read(columns=list(columns)).to_pandas()
 
 
@@ -50,31 +57,18 @@ def iter_faces(folder: Path, dataset: str, columns: Sequence[str]) -> Iterator[p
     Raises:
         PipelineError: if the table is missing or damaged.
     """
-    with _opened(folder, dataset) as file:
+    with open_faces(folder, dataset) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=list(columns)).to_pandas()
 
 
-def read_images(folder: Path, dataset: str, face_ids: Collection[str]) -> dict[str, bytes]:
-    """Read the images of some of a dataset's faces, by `face_id`.
+@contextmanager
+def open_faces(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
+    """Open a dataset's faces.
 
     Raises:
-        PipelineError: if the table is missing or damaged.
+        PipelineError: if the table is missing or damaged, also where that shows later.
     """
-    images: dict[str, bytes] = {}
-    wanted = pa.array(face_ids, pa.string())
-    with _opened(folder, dataset) as file:
-        for group in range(file.num_row_groups):
-            names = file.read_row_group(group, columns=["face_id"])["face_id"]
-            asked_for = pc.is_in(names, wanted)
-            if pc.any(asked_for).as_py():
-                found = file.read_row_group(group, columns=["image"])["image"].filter(asked_for)
-                images |= zip(names.filter(asked_for).to_pylist(), found.to_pylist(), strict=True)
-    return images
-
-
-@contextmanager
-def _opened(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
     file = folder / f"{dataset}.parquet"
     try:
         with pq.ParquetFile(file) as opened:
@@ -84,15 +78,15 @@ def _opened(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataFrame:
-    """Read `face_id, image, label_id, native_label, dataset, leaked` of a dataset's faces that stand in a split."""
+    """Read `face_id, label_id, native_label, dataset, leaked` of a dataset's faces that stand in a split."""
     table = pd.read_parquet(splits, columns=["face_id", "split", "leaked"], filters=[("split", "==", split)])
-    faces = read_faces(folder, dataset, ("face_id", "image", "label_id", "native_label", "dataset"))
+    faces = read_faces(folder, dataset, ("face_id", "label_id", "native_label", "dataset"))
     return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
 
 
 def read_types(folder: Path, dataset: str) -> dict[str, str]:
     """Read the type of each column of a dataset's faces."""
-    with _opened(folder, dataset) as file:
+    with open_faces(folder, dataset) as file:
         return {field.name: str(field.type) for field in file.schema_arrow}
 
 
@@ -105,7 +99,7 @@ class Origin(NamedTuple):
 
 def read_origin(folder: Path, dataset: str) -> Origin:
     """Read where a dataset's faces come from, as `harmonize` wrote it beside them."""
-    with _opened(folder, dataset) as file:
+    with open_faces(folder, dataset) as file:
         metadata = file.schema_arrow.metadata
     detector = metadata[b"detector"].decode()
     return Origin(metadata[b"drawn"] == b"True", None if detector == "None" else detector)

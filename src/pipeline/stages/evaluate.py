@@ -30,18 +30,19 @@ logger = logging.getLogger(__name__)
 BATCH = 64
 
 
-def predict(checkpoint: Checkpoint, table: pd.DataFrame, workers: int | str) -> pd.DataFrame:
+def predict(checkpoint: Checkpoint, folder: Path, table: pd.DataFrame, workers: int | str) -> pd.DataFrame:
     """Predict the faces of a table, with and without test-time augmentation.
 
     Args:
         checkpoint: the version.
-        table: `face_id, image, label_id, dataset, leaked`.
+        folder: with one Parquet file a dataset, where the images are.
+        table: the faces, `face_id, label_id, dataset, ...`.
         workers: processes that prepare faces.
 
     Returns:
-        the table without its images, with `probabilities` and, where the recipe has it, `tta` (lists of seven).
+        the table with `probabilities` and, where the recipe has it, `tta` (lists of seven).
     """
-    faces = Faces(table, checkpoint.recipe.image_size)
+    faces = Faces(folder, table, checkpoint.recipe.image_size)
     loader = DataLoader(faces, BATCH, num_workers=faces.count_workers(workers))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, kind = checkpoint.network().to(device), checkpoint.recipe.tta
@@ -52,7 +53,7 @@ def predict(checkpoint: Checkpoint, table: pd.DataFrame, workers: int | str) -> 
             normalized = network.normalize(batch.to(device))
             plain.append(average(network, normalized, "none").cpu().numpy())
             averaged.append(average(network, normalized, kind).cpu().numpy() if kind != "none" else plain[-1])
-    result = table.drop(columns="image").assign(probabilities=list(np.concatenate(plain)))
+    result = table.assign(probabilities=list(np.concatenate(plain)))
     return result.assign(tta=list(np.concatenate(averaged)) if kind != "none" else None)
 
 
@@ -131,7 +132,7 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
         ],
         ignore_index=True,
     )
-    predictions = predict(checkpoint, rows, params.train.workers)
+    predictions = predict(checkpoint, faces, rows, params.train.workers)
     result = {"version": version, "scale": checkpoint.facts["scale"]}
     result |= evaluate(predictions, checkpoint.recipe.data, params.evaluate)
     for name, doubt in doubt_label_maps(predictions, checkpoint).items():

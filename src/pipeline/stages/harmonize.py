@@ -21,7 +21,7 @@ from pipeline.raw import open_raw
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_counts
 from pipeline.sources.picture import ELSEWHERE
-from pipeline.tables import SCHEMA
+from pipeline.tables import SCHEMA, STORAGE
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +102,8 @@ class _Table:
     """A Parquet file that grows part by part, in row groups of the same rows whoever delivers them."""
 
     def __init__(self, file: Path, facts: dict[str, Any]) -> None:
-        small = [name for name in SCHEMA.names if name != "image"]
-        self._writer = pq.ParquetWriter(
-            file,
-            SCHEMA.with_metadata({key: str(value) for key, value in facts.items()}),
-            # Encoded images neither repeat nor shrink, and as bounds of a row group they say nothing.
-            use_dictionary=small,
-            write_statistics=small,
-            compression={name: "none" if name == "image" else "snappy" for name in SCHEMA.names},
-        )
+        metadata = {key: str(value) for key, value in facts.items()}
+        self._writer = pq.ParquetWriter(file, SCHEMA.with_metadata(metadata), **STORAGE)
         self._waiting: list[pa.Table] = []
 
     def write(self, faces: pa.Table) -> None:

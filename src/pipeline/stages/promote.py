@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.files import sha256_of, write_json
 from pipeline.gate import Verdict, judge, rank
+from pipeline.images import iter_images, read_images
 from pipeline.params import Params, load_params
 from pipeline.parity import prove_parity
 from pipeline.pointer import Pointer, read_pointer, write_pointer
@@ -32,9 +33,12 @@ logger = logging.getLogger(__name__)
 class Gatekeeper:
     """Decides about the candidates of one registered model, and carries the decision out."""
 
-    def __init__(self, client: MlflowClient, name: str, models: Path, faces: pd.DataFrame, params: Params) -> None:
-        """Take the registry, the model's name in it, the folder of trained versions, and the frozen test faces."""
-        self.client, self.name, self.models, self.faces, self.params = client, name, models, faces, params
+    def __init__(
+        self, client: MlflowClient, name: str, models: Path, folder: Path, faces: pd.DataFrame, params: Params
+    ) -> None:
+        """Take the registry, the model's name in it, the folders of versions and faces, and the frozen test faces."""
+        self.client, self.name, self.models, self.params = client, name, models, params
+        self.folder, self.faces = folder, faces
         self.champion = registry.find_champion(client, name)
 
     def decide(self, predictions: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -86,8 +90,12 @@ class Gatekeeper:
             return None
         folder = registry.fetch(self.champion, self._folder(self.champion))
         predictor = self._predictor(folder / registry.MODEL_FILE, str(self.champion.version))
-        rows = [predictor.probabilities(predictor.stack(predictor.faces(i, detect=False))) for i in self.faces.image]
-        return pd.Series([int(row[0].argmax()) for row in rows])
+        answers = {
+            row: int(predictor.probabilities(predictor.stack(predictor.faces(image, detect=False)))[0].argmax())
+            for images in iter_images(self.folder, self.faces)
+            for row, image in images.items()
+        }
+        return pd.Series(answers).sort_index()
 
     def _promote(self, checkpoint: Checkpoint, verdict: Verdict) -> ModelVersion:
         with tempfile.TemporaryDirectory(dir=self.models) as partial:
@@ -105,7 +113,7 @@ class Gatekeeper:
                 "detector": checkpoint.facts["detector"],
             })  # fmt: skip
             self._copy_detector(checkpoint, folder)
-            some = self.faces.image.iloc[: self.params.package.faces].tolist()
+            some = read_images(self.folder, self.faces.head(self.params.package.faces))
             prove_parity(checkpoint, self._predictor(file, "candidate"), some, self.params.package.tolerance)
             version = self._register(checkpoint, folder, verdict)
             target = self._folder(version)
@@ -173,7 +181,7 @@ def main(models: Path, predictions: Path, faces: Path, splits: Path, decision: P
     client = tracking.connect()
     decisions, champions = [], {}
     for name, some in candidates.items():
-        gatekeeper = Gatekeeper(client, name, models, test, params)
+        gatekeeper = Gatekeeper(client, name, models, faces, test, params)
         decisions.append(gatekeeper.decide(some))
         champions[name] = gatekeeper.pointer()
     pointer = move_pointer(models / "champion.json", champions)
