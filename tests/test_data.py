@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tables import write_tables
 
 from pipeline.data import FaceData
@@ -32,6 +33,23 @@ def test_seed_and_epoch_decide_about_the_order(tmp_path):
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)
     assert order(1, 0) != order(5, 0)
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_faces_that_are_read_one_by_one_make_the_same_batches(tmp_path, monkeypatch, sampler):
+    tables = write_tables(tmp_path)
+    changed = recipe(sampler=sampler, augment=[{"Rotate": {"limit": 15}}, {"ColorJitter": {}}])
+
+    def epoch():
+        loader = FaceData(changed, *tables, seed=3).train_dataloader()
+        loader.sampler.set_epoch(2)
+        return list(loader)
+
+    kept = epoch()
+    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
+    for (faces, labels), (kept_faces, kept_labels) in zip(epoch(), kept, strict=True):
+        assert torch.equal(faces, kept_faces)
+        assert torch.equal(labels, kept_labels)
 
 
 def test_the_balanced_sampler_makes_every_label_as_frequent(tmp_path):

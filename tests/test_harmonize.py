@@ -21,6 +21,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.faces import Face, crop
 from pipeline.files import write_json
+from pipeline.images import StoredImages
 from pipeline.params import FacesParams
 from pipeline.sample import draw
 from pipeline.sources import SOURCES
@@ -120,6 +121,13 @@ def test_table_has_the_documented_columns_in_the_order_of_the_paths(tmp_path: Pa
     assert [row["label"] for row in rows] == ["surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"]
     assert [row["label_id"] for row in rows] == [6, 2, 1, 3, 5, 0, 4]
     assert len({row["face_id"] for row in rows}) == 7
+
+
+def test_each_image_can_be_read_by_itself(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", "rafdb", rafdb_files())
+    harmonize("rafdb", raw, tmp_path / "rafdb.parquet", SOURCES["rafdb"].labels(), FacesParams())
+    table = pq.read_table(tmp_path / "rafdb.parquet").to_pandas().iloc[::-1]
+    assert list(StoredImages(tmp_path, table)) == table.image.tolist() == list(rafdb_files().values())[::-1]
 
 
 def test_table_says_whether_it_was_drawn_and_which_detector_ran(tmp_path: Path) -> None:
