@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.errors import PipelineError
 from pipeline.raw import Raw
@@ -15,8 +15,7 @@ PICTURE_SUFFIXES = (
 LARGEST_FILE = 100 << 20  # bytes
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What a path inside a dataset says: the label as the dataset writes it, the official split, the person."""
 
     native_label: str
@@ -24,8 +23,7 @@ class Place:
     person: str | None = None
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """One picture as the source has it: its path inside the source, its encoded bytes, and what its place says."""
 
     path: str
