@@ -85,6 +85,7 @@ def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
 
     monkeypatch.setattr("pipeline.sources.parts.PICTURES", 4)
     harmonize("rafdb", raw, tmp_path / "here.parquet", LABELS, FacesParams())
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where workers find this module
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
