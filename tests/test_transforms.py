@@ -176,7 +176,7 @@ def test_png_whose_first_chunk_is_another_has_no_size() -> None:
         decode(data[:8] + png_chunk(b"teXt", struct.pack(">II", 30_000, 30_000)) + data[8:])
 
 
-@pytest.mark.parametrize("name", [b"tEXt", b"IDAT"])
+@pytest.mark.parametrize("name", [b"tEXt", b"IDAT", b"IEND"])
 def test_png_cannot_ask_for_memory_by_the_length_of_a_chunk(name: bytes) -> None:
     data, before = KINDS["PNG"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ImageError, match="damaged or cut off"):

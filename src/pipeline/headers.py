@@ -97,6 +97,8 @@ def _png(data: bytes) -> Header | None:
             return None
         alpha |= name == b"tRNS"
         at += length + 12
+    if length:
+        raise ValueError("the last chunk is not empty")
     return Header(width, height, alpha)
 
 
