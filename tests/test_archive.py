@@ -136,6 +136,17 @@ def test_name_that_is_no_unicode_is_read_all_the_same(tmp_path: Path) -> None:
     assert brought(tmp_path / "files", tmp_path / "raw") == {"caf?.jpg": b"one"}
 
 
+def test_what_is_neither_file_nor_folder_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", Path("/dev/zero")):
+        assert "no folder, zip, tar or CSV file" in refusal(source, tmp_path)
+
+
+def test_file_of_more_than_two_gigabytes_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zipfile.ZIP64_LIMIT", 3000)
+    assert brought(as_folder(tmp_path / "files"), tmp_path / "raw") == FILES
+
+
 def test_missing_path_is_named(tmp_path: Path) -> None:
     assert "there is nothing at" in refusal(tmp_path / "nix.zip", tmp_path)
 

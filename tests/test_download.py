@@ -130,6 +130,25 @@ def test_a_source_larger_than_the_disk_is_refused_before_it_is_copied(target: Pa
     assert list(target.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("source", ["raw/fer2013", "raw", "raw/fer2013/train"])
+def test_source_that_the_download_would_replace_is_left_alone(source: str, target: Path, tmp_path: Path) -> None:
+    write_folder(target, ["train/happy/Training_1.jpg"])
+    before = content_of(tmp_path)
+    assert "lie one in the other; move the source" in refused(str(tmp_path / source), target)
+    assert content_of(tmp_path) == before
+
+
+def test_what_was_not_downloaded_is_not_replaced(target: Path, tmp_path: Path) -> None:
+    write_folder(target, ["README"])
+    assert "holds what was not downloaded, and would be lost" in refused(str(write_zip(tmp_path / "a.zip")), target)
+    assert content_of(target) == {"README": FILES["README"]}
+
+
+def test_source_may_bear_the_manifests_name(target: Path, tmp_path: Path) -> None:
+    download("fer2013", str(write_zip(tmp_path / "manifest.json")), target, FEW)
+    assert read_raw(target) == FILES
+
+
 def test_full_disk_is_an_error_in_a_sentence_and_leaves_nothing(target: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "a.jpg").write_bytes(bytes(300_000))

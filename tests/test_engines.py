@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import fsspec
+import psutil
 import pytest
 
 from pipeline.engines import AHEAD, ENGINES, on_ray, on_this_machine
@@ -61,6 +63,23 @@ def refuse_two(number: int) -> int:
 
 def kill_self(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time; from pathlib import Path; from pipeline.engines import on_this_machine\n"
+        "def work(n): Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)\n"
+        "list(on_this_machine(work, range(8)))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path]) as process:
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.05)
+        process.kill()
+    workers = [int(file.name) for file in tmp_path.iterdir()]
+    until = time.monotonic() + 10
+    while any(psutil.pid_exists(worker) for worker in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(psutil.pid_exists(worker) for worker in workers)
 
 
 def test_ray_that_is_not_installed_is_an_error_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

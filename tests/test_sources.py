@@ -202,6 +202,34 @@ def test_csv_with_other_columns_is_refused_by_name(header: str, tmp_path: Path) 
         read("fer2013", write_csv(tmp_path / "faces.csv", header))
 
 
+def test_table_with_everything_quoted_is_read(tmp_path: Path) -> None:
+    header, row = '"emotion","pixels","Usage"', f'"3","{TEXTS[0]}","Training"'
+    (picture,) = read("fer2013", write_csv(tmp_path / "faces.csv", header, row))
+    assert isinstance(picture, Picture)
+
+
+def test_column_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    lines = ["emotion,pixels,Usage,emotion", f"3,{TEXTS[0]},Training,4"]
+    with pytest.raises(PipelineError, match="has no column emotion, or has it twice"):
+        read("fer2013", write_csv(tmp_path / "faces.csv", *lines))
+
+
+def test_table_beside_pictures_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        archive.writestr("faces.csv", f"emotion,pixels,Usage\n3,{TEXTS[0]},Training\n")
+        archive.writestr("train/happy/Training_1.jpg", b"one")
+    with pytest.raises(PipelineError, match=r"both\.zip holds the table faces\.csv and pictures too; leave only one"):
+        read("fer2013", tmp_path / "both.zip")
+
+
+@pytest.mark.parametrize("name", ["Training_1", "Training_1.ppm", "Training_1.jpg_large", "Training_1.jpg "])
+def test_file_where_pictures_are_is_looked_into_whatever_its_name(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "files.zip", "w") as archive:
+        archive.writestr(f"train/happy/{name}", b"one")
+    (picture,) = read("fer2013", tmp_path / "files.zip")
+    assert isinstance(picture, Picture)
+
+
 def test_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"fer2013\.csv: line 2 has more than 1,048,576 bytes"):
         read("fer2013", write_csv(tmp_path / "fer2013.csv", "emotion,pixels,Usage", "3," + "1 " * 2_000_000))

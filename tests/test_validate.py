@@ -106,6 +106,11 @@ DAMAGE: dict[str, tuple[Callable[[Tables], Tables], str, list[str]]] = {
     "no hash": (change_face("pixel_sha256", None), "pixel_sha256: .*null", ["angry-3"]),
     "empty image": (change_face("image", b""), "image", ["angry-3"]),
     "null image": (change_face("image", None), "image", ["angry-3"]),
+    "split of a face that is nowhere": (
+        lambda tables: (tables[0].drop(3), tables[1]),
+        "nothing was split but",
+        ["angry-3"],
+    ),
     "face without a split": (lambda tables: (tables[0], tables[1].drop(3)), "split: .*null", ["angry-3"]),
     "unknown split": (change_split("split", "dev"), "split: .*in set", ["angry-3"]),
     "class without training faces": (
@@ -226,6 +231,18 @@ def test_command_line_stops_on_damage_with_the_rows_named(place: Path) -> None:
     assert 'Data validation: <span class="critical">failed' in page
     (failure,) = read_json(place / "validation.json")["failures"]
     assert failure["rows"] == ["angry-3"]
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 cut off", "other columns"])
+def test_table_of_splits_that_is_none_is_named(content: bytes | str | None, place: Path) -> None:
+    write_tables(place, sound())
+    (place / "splits.parquet").unlink()
+    if isinstance(content, str):
+        pd.DataFrame({"one": [1]}).to_parquet(place / "splits.parquet")
+    elif content:
+        (place / "splits.parquet").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"splits\.parquet is missing or damaged .*; run `dvc repro split`"):
+        main(*OUTPUTS)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import IO, Self
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
-from pipeline.raw import Raw, tidy
+from pipeline.raw import MANIFEST, Raw, tidy
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
 AT_ONCE = 1 << 20  # bytes copied
@@ -30,6 +30,8 @@ def check_source(source: Path) -> None:
     """Raise PipelineError if there is nothing at a path, or no folder, zip, tar or CSV file that can be read."""
     if not source.exists():
         raise PipelineError(f"there is nothing at {source}")
+    if not (source.is_dir() or source.is_file()):  # a device would be read for ever
+        raise PipelineError(f"{source} is no folder, zip, tar or CSV file")
     if not source.is_dir() and not _is_tar(source):
         with closing(Raw(source)) as raw:
             raw.entries()
@@ -56,7 +58,7 @@ def bring(source: Path, folder: Path, name: str) -> Path:
     if _is_tar(source):
         with _damage_named(source):
             return pack(folder / f"{name}.zip", _files_of_tar(source), f"pack {name}")
-    return Path(shutil.copyfile(source, folder / source.name))
+    return Path(shutil.copyfile(source, folder / (f"{name}.zip" if source.name == MANIFEST else source.name)))
 
 
 def pack(archive: Path, files: Iterable[tuple[str, IO[bytes]]], title: str) -> Path:
@@ -67,7 +69,10 @@ def pack(archive: Path, files: Iterable[tuple[str, IO[bytes]]], title: str) -> P
             if path in packed:
                 raise PipelineError(f"{title}: {path} is there more than once; leave only one")
             packed.add(path)
-            with content, target.open(zipfile.ZipInfo(path, EPOCH), "w", force_zip64=False) as entry:
+            info = zipfile.ZipInfo(path, EPOCH)
+            info.file_size = content.seek(0, os.SEEK_END)  # by which zipfile knows whether it needs 64 bits
+            content.seek(0)
+            with content, target.open(info, "w") as entry:
                 shutil.copyfileobj(content, entry, AT_ONCE)
     return archive
 

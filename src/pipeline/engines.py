@@ -1,7 +1,10 @@
 """Doing the same work on the parts of a dataset: by processes on this machine, or on a Ray cluster."""
 
+import logging
 import os
 import pickle
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,7 +29,7 @@ def on_this_machine(work: Callable[[PartType], Result], parts: Iterable[PartType
     """
     processes = os.cpu_count() or 1
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             for part in parts:
                 waiting.append(pool.submit(work, part))
@@ -37,7 +40,18 @@ def on_this_machine(work: Callable[[PartType], Result], parts: Iterable[PartType
         except BrokenProcessPool as error:
             raise PipelineError("a process was killed while it worked, perhaps for want of memory") from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end soon after its parent, also where that was killed and could not tell it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def on_ray(work: Callable[[PartType], Result], parts: Iterable[PartType]) -> Iterator[Result]:
@@ -55,7 +69,7 @@ def on_ray(work: Callable[[PartType], Result], parts: Iterable[PartType]) -> Ite
     except ImportError as error:
         raise PipelineError("harmonize.engine: ray is not installed; run `pip install '.[ray]'`") from error
     try:
-        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise PipelineError(f"harmonize.engine: there is no Ray cluster ({' '.join(str(error).split())})") from error
     context = DataContext.get_current()

@@ -75,6 +75,15 @@ def schema_expectations() -> list[gxe.Expectation]:
     ]
 
 
+def split_expectations() -> list[gxe.Expectation]:
+    """Return the expectations on the table of splits, one row a face with whether a table has it."""
+    return [
+        gxe.ExpectColumnValuesToBeInSet(
+            column="in_a_table", value_set=[True], description="nothing was split but what the tables hold"
+        )
+    ]
+
+
 def class_expectations(params: ValidateParams) -> list[gxe.Expectation]:
     """Return the expectations on the training faces of each class, one row a dataset and label."""
     return [

@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         "box": pa.list_(pa.field("element", pa.int32()), 4),
     }
 )
+SPLIT_COLUMNS = ("face_id", "dataset", "label", "group", "split", "leaked", "reason")
 _SMALL = [name for name in SCHEMA.names if name != "image"]
 # Encoded images neither repeat nor shrink, and as bounds of a row group they say nothing. Written as they are, each
 # can be read by itself (`pipeline.images`).
@@ -84,6 +85,18 @@ def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataF
     return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
 
 
+def read_all_splits(splits: Path) -> pd.DataFrame:
+    """Read the table of splits whole.
+
+    Raises:
+        PipelineError: if it is missing or damaged, or another table.
+    """
+    try:
+        return pq.read_table(splits).to_pandas()[list(SPLIT_COLUMNS)]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise PipelineError(f"{splits} is missing or damaged ({error}); run `dvc repro split`") from error
+
+
 def read_types(folder: Path, dataset: str) -> dict[str, str]:
     """Read the type of each column of a dataset's faces."""
     with open_faces(folder, dataset) as file:
@@ -101,5 +114,9 @@ def read_origin(folder: Path, dataset: str) -> Origin:
     """Read where a dataset's faces come from, as `harmonize` wrote it beside them."""
     with open_faces(folder, dataset) as file:
         metadata = file.schema_arrow.metadata
+    if not metadata or not {b"drawn", b"detector"} <= set(metadata):
+        raise PipelineError(
+            f"{folder / dataset}.parquet is no table of `harmonize`; run `dvc repro harmonize@{dataset}`"
+        )
     detector = metadata[b"detector"].decode()
     return Origin(metadata[b"drawn"] == b"True", None if detector == "None" else detector)

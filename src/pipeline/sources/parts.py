@@ -1,5 +1,6 @@
 """Cutting a raw file into parts: so many pictures that a process is worth it, so few that memory is bounded."""
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,4 +77,8 @@ def cut_table(raw: Raw, table: Entry) -> Iterator[Lines]:
 
 
 def _names(header: bytes | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (header or b"").decode("utf-8-sig", errors="replace").split(","))
+    line = (header or b"").decode("utf-8-sig", errors="replace").replace("\0", "").strip("\r\n")
+    try:
+        return tuple(name.strip() for name in next(csv.reader([line]), []))
+    except csv.Error:
+        return (line[:200],)

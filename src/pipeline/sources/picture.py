@@ -31,6 +31,7 @@ class Picture(NamedTuple):
     place: Place
 
 
+OTHER_SUFFIXES = (".csv", ".db", ".ds_store", ".html", ".ini", ".json", ".md", ".npy", ".pdf", ".pts", ".txt", ".xml")
 Reason = str  # why a picture is dropped
 ELSEWHERE: Reason = "not where the layout has pictures"
 
@@ -72,20 +73,30 @@ class Source:
             PipelineError: if the file is damaged, or a table in it is none of this layout.
         """
         entries = raw.entries()
-        files = [entry for entry in entries if entry.path.lower().endswith(PICTURE_SUFFIXES)]
+        files = [entry for entry in entries if self._may_be_picture(entry.path)]
         tables = [entry for entry in entries if entry.path.lower().endswith(".csv")] if self.columns else []
         headers = {table.path: next(cut_table(raw, table)).header for table in tables}
-        fitting = [table for table in tables if set(self.columns) <= set(headers[table.path])]
+        fitting = [table for table in tables if all(headers[table.path].count(name) == 1 for name in self.columns)]
         if len(fitting) > 1:
             paths = " and ".join(table.path for table in fitting)
             raise PipelineError(f"{raw.name} holds {paths}, which both could be the table; leave only one")
+        if fitting and any(self.locate(entry.path) for entry in files):
+            raise PipelineError(f"{raw.name} holds the table {fitting[0].path} and pictures too; leave only one")
         if fitting:
             return cut_table(raw, fitting[0])
         if tables and not files:
             path, header = next(iter(headers.items()))
-            missing = ", ".join(name for name in self.columns if name not in header)
-            raise PipelineError(f"{path} has no column {missing}; its header is {', '.join(header)[:200]}")
+            missing = ", ".join(name for name in self.columns if header.count(name) != 1)
+            raise PipelineError(
+                f"{path} has no column {missing}, or has it twice; its header is {', '.join(header)[:200]}"
+            )
         return cut_files(files, whole=not self.cropped)
+
+    def _may_be_picture(self, path: str) -> bool:
+        """Return whether a file is looked into: content decides, also where a name has no suffix or an odd one."""
+        if path.lower().endswith(PICTURE_SUFFIXES):
+            return True
+        return not path.lower().endswith(OTHER_SUFFIXES) and self.locate(path) is not None
 
     def pictures(self, raw: Raw, part: Part) -> Iterator[Picture | Reason]:
         """Give the pictures of a part, or the reason why one is dropped unseen.

@@ -35,6 +35,7 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
         PipelineError: if the source is not there, is no archive, may not be read or finds no room here, or if Kaggle
             does not give it.
     """
+    _check_target(folder, source)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -52,6 +53,17 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def _check_target(folder: Path, source: str) -> None:
+    """Refuse to put a download in the place of what was not downloaded."""
+    here, there = Path(source).resolve(), folder.resolve()
+    if source not in {"sample", "kaggle"} and (there == here or here in there.parents or there in here.parents):
+        raise PipelineError(
+            f"{folder}, where the download goes, and {source} lie one in the other; move the source away"
+        )
+    if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):
+        raise PipelineError(f"{folder} holds what was not downloaded, and would be lost; name another folder")
 
 
 def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path:

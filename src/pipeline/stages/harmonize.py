@@ -135,7 +135,8 @@ def _shortened(dropped: Counter[str]) -> dict[str, int]:
 def main(dataset: str, raw: str, table: str, metrics: Path) -> None:
     """Turn the pictures of DATASET in RAW into the TABLE of its faces, and write its counts to METRICS."""
     params = load_params()
-    labels = SOURCES[dataset].labels(params.label_map(dataset))
+    label_map = params.label_map(dataset)  # knows which datasets there are
+    labels = SOURCES[dataset].labels(label_map)
     write_json(metrics, harmonize(dataset, raw, table, labels, params.faces, params.harmonize.engine))
 
 

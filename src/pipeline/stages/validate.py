@@ -13,13 +13,13 @@ import pandas as pd
 
 from pipeline.command import run
 from pipeline.errors import PipelineError
-from pipeline.expectations import check, class_expectations, face_expectations, schema_expectations
+from pipeline.expectations import check, class_expectations, face_expectations, schema_expectations, split_expectations
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
 from pipeline.report import data_page
 from pipeline.sources import SOURCES
-from pipeline.tables import SCHEMA, iter_faces, read_types
+from pipeline.tables import SCHEMA, iter_faces, read_all_splits, read_types
 from pipeline.transforms import ImageError, decode, resize
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def validate(
     )
     classes["class"] = classes.dataset + ": " + classes.label
     return [
+        *check(splits.assign(in_a_table=splits.face_id.isin(faces.face_id)), split_expectations(), "face_id"),
         *check(table, face_expectations(params, maps), "face_id"),
         *check(classes, class_expectations(params), "class"),
     ]
@@ -106,7 +107,7 @@ def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) 
     _stop_at(check(_columns(faces, params.use), schema_expectations(), "column"), "run `dvc repro --force harmonize`")
     looked_at = (look_at(some) for name in params.use for some in iter_faces(faces, name, columns))
     table = pd.concat(looked_at, ignore_index=True)
-    split_table = pd.read_parquet(splits)
+    split_table = read_all_splits(splits)
     maps: dict[str, dict[str, str]] = {name: SOURCES[name].labels(params.label_map(name)) for name in params.use}
     checks = validate(table, split_table, params.validate_, maps)
     failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
