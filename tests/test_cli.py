@@ -88,6 +88,13 @@ def test_check_of_a_missing_source_is_one_sentence_and_exit_code_1(write_params:
     assert error(PIPELINE, "check", cwd=folder) == "error: datasets.fer2013.from: there is nothing at nix.csv"
 
 
+def test_check_refuses_a_source_that_lies_where_downloads_go(write_params: Write) -> None:
+    folder = write_params({"datasets.fer2013.from": "data/raw/fer2013"}).parent
+    (folder / "data" / "raw" / "fer2013").mkdir(parents=True)
+    said = error(PIPELINE, "check", cwd=folder)
+    assert said == "error: datasets.fer2013.from: data/raw/fer2013 lies in data/raw, which is emptied; move it"
+
+
 def test_check_looks_at_no_source_that_is_not_in_use(write_params: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_params({"use": ["fer2013"], "run": ["v1"], "datasets.wild.from": "nix.zip"}).parent)
     assert CliRunner().invoke(app, ["check"]).exit_code == 0

@@ -15,6 +15,7 @@ from pipeline.params import Params, load_params
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+RAW = Path("data/raw")  # where downloads go
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]
 
 
@@ -34,7 +35,7 @@ def repro() -> None:
     with as_sentence():
         params = load_params()
         _check(params)
-        for dataset in replaced_sources(params, Path("data/raw")):
+        for dataset in replaced_sources(params, RAW):
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
             _dvc("repro", "--single-item", "--force", f"download@{dataset}")
         _dvc("repro")
@@ -62,6 +63,8 @@ def _check(params: Params) -> None:
     for name in params.use:
         source = params.dataset(name).source
         if source not in {"sample", "kaggle"}:
+            if RAW.resolve() in (Path(source).resolve() / "any").parents:
+                raise PipelineError(f"datasets.{name}.from: {source} lies in {RAW}, which is emptied; move it")
             try:
                 check_source(Path(source))
             except PipelineError as error:
