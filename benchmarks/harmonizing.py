@@ -5,7 +5,6 @@ is cropped, writes, and does nothing else. `harmonize` does that too, checks eac
 order. Hashing and finding faces are lines of their own: what is held against the limit leaves them out.
 """
 
-import argparse
 import io
 import os
 import re
@@ -20,7 +19,7 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
-from rounds import rate, ratio, seconds, take_turns
+from rounds import ask_for_rounds, rate, ratio, seconds, take_turns
 
 from pipeline import harmonization
 from pipeline.archive import pack
@@ -52,12 +51,18 @@ def write_raw(dataset: str, count: int, folder: Path) -> Path:
     return folder
 
 
+def read_files(address: str, entries: list[Entry]) -> Iterator[bytes]:
+    """Give the content of some files of a zip that `pack` wrote, which has nothing after a file's name."""
+    with Path(address).open("rb", buffering=0) as source:
+        for entry in entries:
+            source.seek(entry.offset + LOCAL_HEADER + len(entry.path))
+            yield source.read(entry.packed_bytes)
+
+
 def at_most(entries: list[Entry], target: Path, *, address: str, steps: tuple[str, ...], cropped: bool) -> None:
     """Take some steps with some files of a zip, as fast as Python and OpenCV can."""
-    with Path(address).open("rb", buffering=0) as source, target.open("wb") as written:
-        for entry in entries:
-            source.seek(entry.offset + LOCAL_HEADER + len(entry.path))  # `pack` writes nothing after the name
-            data = source.read(entry.packed_bytes)
+    with target.open("wb") as written:
+        for data in read_files(address, entries):
             if "decode" in steps:
                 pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
                 if "encode" in steps and not cropped:
@@ -66,13 +71,10 @@ def at_most(entries: list[Entry], target: Path, *, address: str, steps: tuple[st
                 written.write(data)
 
 
-def hash_all(entries: list[Entry], target: Path, *, address: str) -> None:
+def hash_all(entries: list[Entry], _: Path, *, address: str) -> None:
     """Hash the pictures of a zip as harmonize does; what it takes beyond decoding is hashing."""
-    with Path(address).open("rb", buffering=0) as source:
-        for entry in entries:
-            source.seek(entry.offset + LOCAL_HEADER + len(entry.path))
-            data = source.read(entry.packed_bytes)
-            harmonization._hashes(data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+    for data in read_files(address, entries):
+        harmonization._hashes(data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
 
 
 def middle(pixels: Image) -> Face:
@@ -134,9 +136,7 @@ def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
 
 def main() -> None:
     """Print a table, a dataset a line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="that count, after one that does not")
-    rounds = parser.parse_args().rounds
+    rounds = ask_for_rounds(__doc__)
     print(f"Pictures a second on {CORES} cores, medians of {rounds} rounds. The raw limit by step: read, and decode,")
     print("and encode what is cropped, and write. The ratio is that of harmonize, but for hashing and finding faces,")
     print("to the limit: its median, lowest and highest.\n")

@@ -7,7 +7,6 @@ transforms. "Kept" faces lie decoded in memory, as they do where all of them fit
 time, as ImageFolder does it always. The raw limit is cv2.imdecode alone, in as many processes.
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from harmonizing import write_raw
-from rounds import rate, ratio, take_turns
+from rounds import ask_for_rounds, rate, ratio, take_turns
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2 as transforms
@@ -126,9 +125,7 @@ def compare(case: Case, workers: int, rounds: int) -> None:
 
 def main() -> None:
     """Print a table, a case a line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="that count, after one that does not")
-    rounds = parser.parse_args().rounds
+    rounds = ask_for_rounds(__doc__)
     print(
         f"Faces a second in batches of {BATCH}, medians of {rounds} rounds. The ratio is that of ours to ImageFolder:"
     )

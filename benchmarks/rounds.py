@@ -1,11 +1,19 @@
 """Comparing on a noisy machine: contenders take turns, and what counts is their ratio in one round."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Work = Callable[[], Any]
+
+
+def ask_for_rounds(description: str | None) -> int:
+    """Return how many rounds the command line asks for; `--help` describes the benchmark."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="that count, after one that does not")
+    return parser.parse_args().rounds
 
 
 def seconds(work: Work) -> float:

@@ -16,6 +16,7 @@ MANIFEST = "manifest.json"
 BLOCK = 1 << 20  # bytes of a table that are read at once
 LOCAL_HEADER, NAME_LENGTHS = 30, 26  # of a file inside a zip, APPNOTE.TXT 4.3.7
 ENCRYPTED = 0x1
+NO_CHECKSUM = -1  # of a table that lies in no zip
 # What zipfile and zlib raise over a damaged file, as found by fuzzing.
 DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, IndexError, RuntimeError, struct.error)
 
@@ -60,7 +61,7 @@ class Raw:
                 raise PipelineError(f"{self.address} is cut off: the table of contents at its end is missing")
             if self.name.lower().endswith(".csv"):
                 size = stream.seek(0, 2)
-                return [Entry(self.name, 0, size, size, zipfile.ZIP_STORED, -1)]
+                return [Entry(self.name, 0, size, size, zipfile.ZIP_STORED, NO_CHECKSUM)]
         except DAMAGE as error:
             raise PipelineError(f"{self.address} can not be read: {error}") from error
         raise PipelineError(f"{self.address} is no folder, zip, tar or CSV file")
@@ -94,7 +95,7 @@ class Raw:
         """
         stream = self._open()
         try:
-            if entry.crc == -1:
+            if entry.crc == NO_CHECKSUM:
                 stream.seek(0)
                 yield from iter(lambda: stream.read(BLOCK), b"")
                 return

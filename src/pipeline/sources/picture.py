@@ -12,6 +12,7 @@ NativeSplit = Literal["train", "validation", "test", "none"]
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jp2"
 )  # fmt: skip  # also of kinds that are not read: those are counted as dropped
+OTHER_SUFFIXES = (".csv", ".db", ".ds_store", ".html", ".ini", ".json", ".md", ".npy", ".pdf", ".pts", ".txt", ".xml")
 LARGEST_FILE = 100 << 20  # bytes
 
 
@@ -31,7 +32,6 @@ class Picture(NamedTuple):
     place: Place
 
 
-OTHER_SUFFIXES = (".csv", ".db", ".ds_store", ".html", ".ini", ".json", ".md", ".npy", ".pdf", ".pts", ".txt", ".xml")
 Reason = str  # why a picture is dropped
 ELSEWHERE: Reason = "not where the layout has pictures"
 
@@ -92,12 +92,6 @@ class Source:
             )
         return cut_files(files, whole=not self.cropped)
 
-    def _may_be_picture(self, path: str) -> bool:
-        """Return whether a file is looked into: content decides, also where a name has no suffix or an odd one."""
-        if path.lower().endswith(PICTURE_SUFFIXES):
-            return True
-        return not path.lower().endswith(OTHER_SUFFIXES) and self.locate(path) is not None
-
     def pictures(self, raw: Raw, part: Part) -> Iterator[Picture | Reason]:
         """Give the pictures of a part, or the reason why one is dropped unseen.
 
@@ -116,3 +110,9 @@ class Source:
                 yield "too large"
             else:
                 yield Picture(entry.path, raw.read(entry), place)
+
+    def _may_be_picture(self, path: str) -> bool:
+        """Return whether a file is looked into: content decides, also where a name has no suffix or an odd one."""
+        if path.lower().endswith(PICTURE_SUFFIXES):
+            return True
+        return not path.lower().endswith(OTHER_SUFFIXES) and self.locate(path) is not None

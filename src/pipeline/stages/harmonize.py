@@ -78,7 +78,7 @@ def harmonize(
             writer.write(done.faces)
             progress.update(len(done.faces) + done.dropped.total())
         if not kept:
-            why = f"all {dropped.total()} pictures were dropped ({dict(dropped)})"
+            why = f"all {dropped.total()} pictures were dropped ({_shortened(dropped)})"
             why = "no picture fits" if set(dropped) <= {ELSEWHERE} else why
             raise PipelineError(f"{opened.name} as {dataset}: {why}; expected {source.layout}")
     logger.info("%s: %d faces, dropped: %s", dataset, kept.total(), _shortened(dropped) or "none")

@@ -92,8 +92,12 @@ def _columns(faces: Path, datasets: Iterable[str]) -> pd.DataFrame:
     ).set_axis(["column", "type", "expected"], axis="columns")
 
 
+def _failures(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
+
+
 def _stop_at(checks: list[dict[str, Any]], advice: str) -> None:
-    failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
+    failures = _failures(checks)
     if failures:
         named = "; ".join(f"{entry['expectation']} ({', '.join(entry['rows'])})" for entry in failures)
         raise PipelineError(f"the data does not hold: {named}; {advice}")
@@ -110,7 +114,7 @@ def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) 
     split_table = read_all_splits(splits)
     maps: dict[str, dict[str, str]] = {name: SOURCES[name].labels(params.label_map(name)) for name in params.use}
     checks = validate(table, split_table, params.validate_, maps)
-    failures = [entry for entry in checks if not entry["met"] and entry["severity"] == "critical"]
+    failures = _failures(checks)
     warnings = [entry for entry in checks if not entry["met"] and entry["severity"] != "critical"]
     with written_whole(page) as file:
         file.write_text(data_page(table, split_table, checks, harmonized, faces), encoding="utf-8")
