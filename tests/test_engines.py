@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import fsspec
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipeline.engines import AHEAD, ENGINES, on_ray, on_this_machine
@@ -43,6 +46,20 @@ def test_only_so_much_is_in_memory_as_there_are_processes() -> None:
         next(results)
         assert len(taken) <= done + AHEAD * (os.cpu_count() or 1)
     results.close()  # type: ignore[attr-defined]
+
+
+def doubled_array(part: pa.Array) -> pa.Array:
+    return pc.multiply(part, 2)
+
+
+def test_results_with_buffers_come_whole_and_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    parts = [pa.array(range(length)) for length in (0, 1, 100_000, 3)]
+    results = on_this_machine(doubled_array, parts)
+    first = next(results)
+    assert list(tmp_path.iterdir())
+    assert [first, *results] == [pc.multiply(part, 2) for part in parts]
+    assert not list(tmp_path.iterdir())
 
 
 def test_error_of_the_work_comes_through() -> None:

@@ -1,6 +1,7 @@
 """Doing the same work on the parts of a dataset: by processes on this machine, or on a Ray cluster."""
 
 import logging
+import mmap
 import os
 import pickle
 import threading
@@ -10,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import PipelineError
 
 AHEAD = 3  # parts for each process that are in work or wait to be taken: so much is in memory, however many there are
+ALIGNMENT = 64  # of the buffers of a result, in bytes, as Arrow recommends
 
 PartType = TypeVar("PartType")
 Result = TypeVar("Result")
@@ -28,19 +32,51 @@ def on_this_machine(work: Callable[[PartType], Result], parts: Iterable[PartType
         PipelineError: if a process was killed, as the system does when memory runs out.
     """
     processes = os.cpu_count() or 1
-    waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(processes, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    waiting: deque[Future[_Left]] = deque()
+    with (
+        TemporaryDirectory() as folder,
+        ProcessPoolExecutor(processes, initializer=_end_with, initargs=(os.getpid(),)) as pool,
+    ):
         try:
             for part in parts:
-                waiting.append(pool.submit(work, part))
+                waiting.append(pool.submit(_leave, work, part, folder))
                 if len(waiting) >= AHEAD * processes:
-                    yield waiting.popleft().result()
+                    yield _take(waiting.popleft().result())
             while waiting:
-                yield waiting.popleft().result()
+                yield _take(waiting.popleft().result())
         except BrokenProcessPool as error:
             raise PipelineError("a process was killed while it worked, perhaps for want of memory") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class _Left(NamedTuple):
+    """A result in a file: where in it each block begins and ends."""
+
+    file: Path
+    places: list[tuple[int, int]]
+
+
+def _leave(work: Callable[[PartType], Result], part: PartType, folder: str) -> _Left:
+    """Do the work on a part and leave the result in a file: through a pipe it would be copied four times."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(work(part), protocol=5, buffer_callback=buffers.append)
+    blocks: list[bytes | memoryview] = [pickled, *(buffer.raw() for buffer in buffers)]
+    places = []
+    with NamedTemporaryFile(dir=folder, delete=False) as file:
+        for block in blocks:
+            start = file.seek(-file.tell() % ALIGNMENT, os.SEEK_CUR)
+            places.append((start, start + file.write(block)))
+    return _Left(Path(file.name), places)
+
+
+def _take(left: _Left) -> Any:
+    """Return the result that a process left; its buffers stay in the file, which loses its name."""
+    with left.file.open("rb") as file:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    left.file.unlink()
+    pickled, *buffers = (content[start:end] for start, end in left.places)
+    return pickle.loads(pickled, buffers=buffers)
 
 
 def _end_with(parent: int) -> None:

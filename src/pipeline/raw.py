@@ -163,6 +163,6 @@ def tidy(path: str, holder: str) -> str:
         PipelineError: if it leads out of the archive.
     """
     tidied = path.replace("\\", "/").encode("utf-8", "replace").decode().removeprefix("./")
-    if tidied.startswith("/") or ".." in tidied.split("/"):
+    if tidied.startswith("/") or (".." in tidied and ".." in tidied.split("/")):
         raise PipelineError(f"{holder} holds {path!r}, a path that leads out of it; pack it anew")
     return tidied

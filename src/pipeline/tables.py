@@ -32,13 +32,14 @@ SCHEMA = pa.schema(
     }
 )
 SPLIT_COLUMNS = ("face_id", "dataset", "label", "group", "split", "leaked", "reason")
-_SMALL = [name for name in SCHEMA.names if name != "image"]
-# Encoded images neither repeat nor shrink, and as bounds of a row group they say nothing. Written as they are, each
-# can be read by itself (`pipeline.images`).
+# Images, hashes and paths do not repeat, and as bounds of a row group they say nothing. Encoded images do not shrink
+# either; written as they are, each can be read by itself (`pipeline.images`).
+_UNIQUE = {"image", "face_id", "native_path", "file_sha256", "pixel_sha256", "phash"}
+_REPEATED = [name for name in SCHEMA.names if name not in _UNIQUE]
 STORAGE: dict[str, Any] = {
-    "use_dictionary": _SMALL,
-    "write_statistics": _SMALL,
-    "compression": {name: "snappy" if name in _SMALL else "none" for name in SCHEMA.names},
+    "use_dictionary": _REPEATED,
+    "write_statistics": _REPEATED,
+    "compression": {name: "none" if name == "image" else "lz4" for name in SCHEMA.names},
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import PipelineError
 from pipeline.raw import Entry, Raw
 
-PICTURES, BYTES = 256, 2 << 20  # in a part, at most
+PICTURES, BYTES = 512, 2 << 20  # in a part, at most
 WHOLE_PICTURES = 16  # at most, where faces are searched for: that takes long
 LONGEST_LINE = 1 << 20
 
