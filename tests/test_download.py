@@ -2,6 +2,9 @@ import hashlib
 import os
 import resource
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +114,9 @@ def test_whole_download_outlives_a_failed_one(target: Path, tmp_path: Path) -> N
 
 
 def test_rest_of_an_interrupted_download_is_cleared_away(target: Path, tmp_path: Path) -> None:
-    rest = target.parent / ".fer2013.partial"
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    rest = target.parent / f".fer2013.{gone.pid}.partial"
     rest.mkdir(parents=True)
     (rest / "half.zip").write_bytes(b"half")
     download("fer2013", str(write_zip(tmp_path / "mine.zip")), target, FEW)
@@ -158,20 +163,43 @@ def test_full_disk_is_an_error_in_a_sentence_and_leaves_nothing(target: Path, tm
         said = refused(str(tmp_path / "faces"), target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert said.endswith("can not be copied: File too large")
+    assert said == f"{target} can not be written: File too large"
     assert list(target.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("closed", ["faces/sad", "faces/sad/a.jpg", "raw"])
-def test_what_may_not_be_read_or_written_is_named(closed: str, unprivileged: Path) -> None:
-    (unprivileged / "raw").mkdir()
+@pytest.mark.parametrize("closed", ["faces/sad", "faces/sad/a.jpg"])
+def test_what_may_not_be_read_is_named(closed: str, unprivileged: Path) -> None:
     (unprivileged / "faces" / "sad").mkdir(parents=True)
     (unprivileged / "faces" / "sad" / "a.jpg").write_bytes(b"one")
-    (unprivileged / closed).chmod(0o555 if closed == "raw" else 0)
+    (unprivileged / closed).chmod(0)
     said = refused(str(unprivileged / "faces"), unprivileged / "raw" / "fer2013")
     assert f"{unprivileged / closed}" in said
     assert said.endswith("can not be copied: Permission denied")
     (unprivileged / closed).chmod(0o777)
+
+
+@pytest.mark.parametrize("target", ["raw/fer2013", "raw/some/where/fer2013"])
+def test_folder_that_may_not_be_written_is_named_and_not_the_source(target: str, unprivileged: Path) -> None:
+    (unprivileged / "raw").mkdir(mode=0o555)
+    said = refused("sample", unprivileged / target)
+    assert said.startswith(f"{unprivileged / target} can not be written: ")
+    assert said.endswith("Permission denied")
+
+
+def test_two_downloads_at_once_both_end_with_the_whole_file(target: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pipeline.params import SampleParams\n"
+        "from pipeline.stages.download import download\n"
+        "download('fer2013', 'sample', Path(sys.argv[1]), SampleParams(faces_per_class=60))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, target]) as other:
+        while not list(target.parent.glob(".fer2013.*/*.zip")):
+            time.sleep(0.01)
+        download("fer2013", "sample", target, FEW)
+        assert read_raw(target) == dict(draw("fer2013", 10, seed=3))
+    assert other.returncode == 0
+    assert read_raw(target) == dict(draw("fer2013", 60))
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_main_takes_the_source_from_params_and_notes_how_it_looked(

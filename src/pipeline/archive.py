@@ -141,4 +141,5 @@ def _check_space(folder: Path, source: Path) -> None:
     files = _walk(source, frozenset()) if source.is_dir() else [source]
     needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left")
+        why = f"it takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left"
+        raise OSError(errno.ENOSPC, why, str(source))

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,9 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 def written_whole(file: str | Path) -> Iterator[Path]:
     """Give a temporary path that takes the place of `file` at the end, and vanishes if an error comes first.
 
-    What a killed process left of the same file is cleared away. An address (`s3://...`) is written from here.
+    It is this process's own: two that write the same file do not meet, and the later one's stays. It may become a
+    folder as well. What a killed process left of the same file is cleared away. An address (`s3://...`) is written
+    from here.
 
     Raises:
         PipelineError: if the disk is full, or the place may not be written to.
@@ -33,18 +36,30 @@ def written_whole(file: str | Path) -> Iterator[Path]:
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(f"{file} can not be written: {error.filename}: {error.strerror}") from error
+    try:
         for rest in file.parent.glob(f".{glob.escape(file.name)}.*.partial"):
             if not _is_running(rest.suffixes[-2]):
-                rest.unlink(missing_ok=True)
+                _remove(rest)
         yield partial
+        if partial.is_dir():
+            _remove(file)  # a folder takes the place of an empty one only
         partial.replace(file)
     except OSError as error:
-        if error.errno in NO_ROOM or str(partial) in str(error) or error.filename == str(file.parent):
+        if (error.errno in NO_ROOM and not error.filename) or str(partial) in str(error):  # not another file's
             raise PipelineError(f"{file} can not be written: {os.strerror(error.errno or 0)}") from error
         raise
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

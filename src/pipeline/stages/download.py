@@ -2,7 +2,6 @@
 
 import io
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pipeline import kaggle, sample
 from pipeline.archive import bring, pack
 from pipeline.command import run
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_json
+from pipeline.files import sha256_of, write_json, written_whole
 from pipeline.params import SampleParams, load_params
 from pipeline.raw import MANIFEST
 from pipeline.sources import SOURCES
@@ -32,26 +31,21 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
         the manifest: dataset, `drawn` (whether the faces are the sample's), and the file's name, bytes and SHA-256.
 
     Raises:
-        PipelineError: if the source is not there, is no archive, may not be read or finds no room here, or if Kaggle
-            does not give it.
+        PipelineError: if the source is not there, is no archive, may not be read or finds no room here, if Kaggle
+            does not give it, or if the folder can not be written.
     """
     _check_target(folder, source)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        file = _fetch(dataset, source, partial, drawn)
-        entry = {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
-        logger.info("%s: %s, %.1f MB", dataset, file.name, file.stat().st_size / 1e6)
-        manifest = {"dataset": dataset, "drawn": source == "sample", "file": entry}
-        write_json(partial / MANIFEST, manifest)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        with written_whole(folder) as partial:
+            partial.mkdir()
+            file = _fetch(dataset, source, partial, drawn)
+            entry = {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+            logger.info("%s: %s, %.1f MB", dataset, file.name, file.stat().st_size / 1e6)
+            manifest = {"dataset": dataset, "drawn": source == "sample", "file": entry}
+            write_json(partial / MANIFEST, manifest)
     except OSError as error:
         where = error.filename or source
         raise PipelineError(f"datasets.{dataset}.from: {where} can not be copied: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
