@@ -8,6 +8,7 @@ import shutil
 import socket
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_what_the_cache_has_is_not_asked_for_again(kaggle: KaggleServer) -> None
     kaggle.total_bytes = 10**18  # nor is there need for space
     assert fetch("fer2013") == first
     assert kaggle.count(ARCHIVE) == 1
+
+
+def test_a_second_run_waits_for_the_first_and_takes_what_it_got(kaggle: KaggleServer) -> None:
+    kaggle.plan(ARCHIVE, Answer(pause=0.1))
+    with ProcessPoolExecutor(2) as pool:
+        first, second = pool.map(fetch, ["fer2013"] * 2)
+    assert first == second
+    assert content_of(first) == FILES
+    assert kaggle.ranges() == [None]
 
 
 BASIC = "Basic " + base64.b64encode(b"anna:key").decode()

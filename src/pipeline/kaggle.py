@@ -1,13 +1,15 @@
 """Datasets from Kaggle, on the user's own credentials, through kagglehub and its cache."""
 
+import fcntl
 import logging
+import os
 import shutil
 import tarfile
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partialmethod
 from http import HTTPStatus
 from pathlib import Path
@@ -102,14 +104,28 @@ def _download(handle: DatasetHandle) -> Path:
     described = _look_up(handle)
     handle = handle.with_version(described.current_version_number)
     archive = Path(get_cached_archive_path(handle))
-    if not Cache().load_from_cache(handle):
-        _check_space(archive, described.total_bytes)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_in(archive.parent):
+        if not Cache().load_from_cache(handle):
+            _check_space(archive, described.total_bytes)
+        try:
+            return Path(kagglehub.dataset_download(str(handle)))
+        except DAMAGED:
+            delete_from_cache(handle)  # files of a damaged archive would stay among those of a whole one
+            archive.unlink(missing_ok=True)  # kagglehub would unpack it again, or go on from its end
+            raise
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait for any other process that is in here: two would write to one archive, and unpack into one folder."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        return Path(kagglehub.dataset_download(str(handle)))
-    except DAMAGED:
-        delete_from_cache(handle)  # files of a damaged archive would stay among those of a whole one
-        archive.unlink(missing_ok=True)  # kagglehub would unpack it again, or go on from its end
-        raise
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _look_up(handle: DatasetHandle) -> ApiDataset:
@@ -120,7 +136,6 @@ def _look_up(handle: DatasetHandle) -> ApiDataset:
 
 
 def _check_space(archive: Path, size: int) -> None:
-    archive.parent.mkdir(parents=True, exist_ok=True)
     present = archive.stat().st_size if archive.exists() else 0
     needed = 2 * size - present  # the archive, and beside it what is unpacked: pictures hardly shrink in a zip
     free = shutil.disk_usage(archive.parent).free
