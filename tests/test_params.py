@@ -82,6 +82,15 @@ def test_numbers_with_an_exponent_are_floats(write_params: Write) -> None:
     assert load_params(ROOT / "params.yaml").recipes["v1"].optimizer.lr == 1e-4
 
 
+def test_tilde_stands_for_the_home_folder(write_params: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    params = load_params(write_params({"datasets.fer2013.from": "~/fer2013.zip", "faces.yunet": "~/yunet.onnx"}))
+    assert params.dataset("fer2013").source == "/home/anna/fer2013.zip"
+    assert params.faces.yunet == Path("/home/anna/yunet.onnx")
+    params = load_params(write_params({"datasets.fer2013.from": "~nobody-here/fer2013.zip"}))
+    assert params.dataset("fer2013").source == "~nobody-here/fer2013.zip"
+
+
 @pytest.mark.parametrize("problem", REFUSED)
 def test_one_sentence_names_file_and_key(problem: str, write_params: Write) -> None:
     changes, key, words = REFUSED[problem]

@@ -1,23 +1,26 @@
 """Reads `params.yaml`, in this one place, into frozen models that refuse what they do not know."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from pipeline.errors import PipelineError
 from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+# `~` is the home folder. pathlib's own `expanduser` raises where there is no such user.
+AtHome = AfterValidator(lambda path: type(path)(os.path.expanduser(path)))  # noqa: PTH111
 
 
 class DatasetParams(Section):
     """Where a dataset comes from: `sample`, `kaggle`, or the path of a folder, zip, tar or CSV file."""
 
-    source: Annotated[str, Field(alias="from", min_length=1)] = "sample"
+    source: Annotated[str, Field(alias="from", min_length=1), AtHome] = "sample"
 
 
 class AffectNetParams(DatasetParams):
@@ -45,7 +48,7 @@ class SampleParams(Section):
 class FacesParams(Section):
     """Face detection: YuNet's file, `fetch` for the one of OpenCV's model zoo, or nothing for OpenCV's Haar cascade."""
 
-    yunet: Path | Literal["fetch"] | None = None
+    yunet: Annotated[Path, AtHome] | Literal["fetch"] | None = None
     minimum_side: Count = 24
 
 
