@@ -13,6 +13,7 @@ from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits, and training adds the epoch's number
 # `~` is the home folder. pathlib's own `expanduser` raises where there is no such user.
 AtHome = AfterValidator(lambda path: type(path)(os.path.expanduser(path)))  # noqa: PTH111
 
@@ -41,8 +42,8 @@ class DatasetsParams(Section):
 class SampleParams(Section):
     """The embedded sample: drawn faces a class and dataset, and the seed they are drawn from."""
 
-    faces_per_class: Annotated[int, Field(ge=10)] = 80
-    seed: Annotated[int, Field(ge=0)] = 0
+    faces_per_class: Annotated[int, Field(ge=10, le=10_000)] = 80  # drawn in some minutes
+    seed: Seed = 0
 
 
 class FacesParams(Section):
@@ -66,7 +67,7 @@ class SplitParams(Section):
 
     validation: Fraction = 0.1
     test: Fraction = 0.1
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     near_duplicate_bits: Annotated[int, Field(ge=-1, le=96)] = 56
 
 
@@ -86,7 +87,7 @@ class ValidateParams(Section):
 class TrainParams(Section):
     """What all recipes share: the seed, the precision and the processes that load faces."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
 
@@ -94,9 +95,9 @@ class TrainParams(Section):
 class EvaluateParams(Section):
     """How sure a metric is: resamples of the bootstrap, and bins of the calibration error."""
 
-    bootstrap: Annotated[int, Field(ge=100)] = 1000
-    calibration_bins: Annotated[int, Field(ge=2)] = 15
-    seed: Annotated[int, Field(ge=0)] = 0
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
+    seed: Seed = 0
 
 
 class PromoteParams(Section):
