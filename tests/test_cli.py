@@ -47,7 +47,7 @@ def test_params_of_the_repository_are_sound() -> None:
     [
         (None, "can not be read"),
         ("use: [fer2013\n", "no YAML"),
-        ("run: [v1]\nrecipes: {}\nscal: full\n", "scal is not a known key; did you mean scale?"),
+        ("run: [v1]\nrecipes: {}\nscal: full\n", "scal is not a known key (did you mean scale?)"),
         ("run: [v1]\nrecipes: {}\nuse: []\n", "use: "),
     ],
     ids=["missing", "no YAML", "unknown key", "nothing in use"],
@@ -66,10 +66,22 @@ def test_bad_file_is_one_sentence_and_exit_code_1(content: str | None, words: st
         ({"run": ["v1", "v99"]}, ["'v99'", "v1, v2"]),
         ({"use": ["rafdb"], "run": ["v1"]}, ["recipes.v1.data", "fer2013", "`use`"]),
         ({"datasets.rafdb.from": "nix/rafdb.zip"}, ["datasets.rafdb.from: there is nothing at nix/rafdb.zip"]),
+        ({"datasets.rafdb.from": "Sample"}, ["there is nothing at Sample (did you mean sample?)"]),
+        ({"datasets.rafdb.from": "kagle"}, ["there is nothing at kagle (did you mean kaggle?)"]),
+        ({"faces.yunet": "Fetch"}, ["faces.yunet: there is no file Fetch (did you mean fetch?)"]),
         ({"recipes.v3.backbone": "convnext_giant"}, ["recipes.v3", "'convnext_giant'"]),
         ({"recipes.v2.augment": [{"HorizontalFlip": {"chance": 0.5}}]}, ["recipes.v2", "HorizontalFlip", "chance"]),
     ],
-    ids=["unknown version", "dataset not in use", "missing source", "unknown backbone", "argument of an augmentation"],
+    ids=[
+        "unknown version",
+        "dataset not in use",
+        "missing source",
+        "word with a capital",
+        "word with a letter less",
+        "detector's word with a capital",
+        "unknown backbone",
+        "argument of an augmentation",
+    ],
 )
 def test_check_looks_at_what_is_chosen(
     changes: dict[str, Any], words: list[str], write_params: Write, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,8 @@ from typing import IO, Self
 
 from tqdm import tqdm
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean
+from pipeline.params import NO_PATHS
 from pipeline.raw import MANIFEST, Raw, tidy
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive on any day
@@ -29,7 +30,7 @@ DAMAGED = (EOFError, tarfile.TarError, zlib.error, LZMAError, ValueError, Overfl
 def check_source(source: Path) -> None:
     """Raise PipelineError if there is nothing at a path, or no folder, zip, tar or CSV file that can be read."""
     if not source.exists():
-        raise PipelineError(f"there is nothing at {source}")
+        raise PipelineError(f"there is nothing at {source}{did_you_mean(str(source), NO_PATHS)}")
     if not (source.is_dir() or source.is_file()):  # a device would be read for ever
         raise PipelineError(f"{source} is no folder, zip, tar or CSV file")
     if not source.is_dir() and not _is_tar(source):

@@ -11,7 +11,7 @@ import typer
 
 from pipeline.command import as_sentence
 from pipeline.errors import PipelineError
-from pipeline.params import Params, load_params
+from pipeline.params import NO_PATHS, Params, load_params
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -62,7 +62,7 @@ def _check(params: Params) -> None:
 
     for name in params.use:
         source = params.dataset(name).source
-        if source not in {"sample", "kaggle"}:
+        if source not in NO_PATHS:
             if RAW.resolve() in (Path(source).resolve() / "any").parents:
                 raise PipelineError(f"datasets.{name}.from: {source} lies in {RAW}, which is emptied; move it")
             try:

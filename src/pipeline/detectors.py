@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean
 from pipeline.faces import Detector, Face, Point, crop, locate
 from pipeline.transforms import Image, resize
 
@@ -70,7 +70,8 @@ class YuNet:
             PipelineError: if the file is not there, or is no such model.
         """
         if not model.is_file():
-            raise PipelineError(f"faces.yunet: there is no file {model}; set it to null for the Haar cascade")
+            near = did_you_mean(str(model), ["fetch"])
+            raise PipelineError(f"faces.yunet: there is no file {model}{near}; set it to null for the Haar cascade")
         try:
             self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), minimum_score)
         except cv2.error as error:

@@ -1,6 +1,5 @@
 """Reads `params.yaml`, in this one place, into frozen models that refuse what they do not know."""
 
-import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -8,10 +7,11 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean
 from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
+NO_PATHS = ("sample", "kaggle")  # sources that are words
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits, and training adds the epoch's number
 # `~` is the home folder. pathlib's own `expanduser` raises where there is no such user.
@@ -221,10 +221,9 @@ def _sentence(problem: Any, content: Any) -> str:
     location = _location(problem, content)
     key = ".".join(location) or "the file"
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], sorted(_keys() - {location[-1]}), n=1)
         kind = problem["loc"][-2] if len(problem["loc"]) > 1 else ""
         of_kind = f" of {kind}" if kind not in location and str(kind).islower() else ""
-        return f"{key} is not a known key{of_kind}" + (f"; did you mean {close[0]}?" if close else "")
+        return f"{key} is not a known key{of_kind}{did_you_mean(location[-1], _keys() - {location[-1]})}"
     if problem["type"] == "missing":
         return f"{'.'.join([*location, str(problem['loc'][-1])])} is missing"
     expected = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list").replace("Tuple", "list")

@@ -10,7 +10,7 @@ from pipeline.archive import bring, pack
 from pipeline.command import run
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json, written_whole
-from pipeline.params import SampleParams, load_params
+from pipeline.params import NO_PATHS, SampleParams, load_params
 from pipeline.raw import MANIFEST
 from pipeline.sources import SOURCES
 from pipeline.sources.fingerprint import fingerprint
@@ -52,7 +52,7 @@ def download(dataset: str, source: str, folder: Path, drawn: SampleParams) -> di
 def _check_target(folder: Path, source: str) -> None:
     """Refuse to put a download in the place of what was not downloaded."""
     here, there = Path(source).resolve(), folder.resolve()
-    if source not in {"sample", "kaggle"} and (there == here or here in there.parents or there in here.parents):
+    if source not in NO_PATHS and (there == here or here in there.parents or there in here.parents):
         raise PipelineError(
             f"{folder}, where the download goes, and {source} lie one in the other; move the source away"
         )
@@ -70,7 +70,7 @@ def _fetch(dataset: str, source: str, folder: Path, drawn: SampleParams) -> Path
         return bring(path, folder, dataset)
     except PipelineError as error:
         raise PipelineError(
-            f"datasets.{dataset}.from: {error}; give a folder, zip, tar or CSV file with {SOURCES[dataset].layout}"
+            f"datasets.{dataset}.from: {error}; expected a folder, zip, tar or CSV file with {SOURCES[dataset].layout}"
         ) from error
 
 
