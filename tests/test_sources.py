@@ -202,6 +202,14 @@ def test_csv_with_other_columns_is_refused_by_name(header: str, tmp_path: Path) 
         read("fer2013", write_csv(tmp_path / "faces.csv", header))
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8"), ("\t", "utf-8"), (",", "utf-16")])
+def test_csv_of_another_kind_is_refused_with_what_is_expected(separator: str, encoding: str, tmp_path: Path) -> None:
+    lines = ["emotion,pixels,Usage", f"3,{TEXTS[0]},Training"]
+    (tmp_path / "faces.csv").write_text("\n".join(lines).replace(",", separator), encoding)
+    with pytest.raises(PipelineError, match="expected a table in UTF-8 with commas between its columns$"):
+        read("fer2013", tmp_path / "faces.csv")
+
+
 def test_table_with_everything_quoted_is_read(tmp_path: Path) -> None:
     header, row = '"emotion","pixels","Usage"', f'"3","{TEXTS[0]}","Training"'
     (picture,) = read("fer2013", write_csv(tmp_path / "faces.csv", header, row))

@@ -88,7 +88,8 @@ class Source:
             path, header = next(iter(headers.items()))
             missing = ", ".join(name for name in self.columns if header.count(name) != 1)
             raise PipelineError(
-                f"{path} has no column {missing}, or has it twice; its header is {', '.join(header)[:200]}"
+                f"{path} has no column {missing}, or has it twice; its header is {', '.join(header)[:200]!r}; "
+                f"expected a table in UTF-8 with commas between its columns"
             )
         return cut_files(files, whole=not self.cropped)
 
