@@ -147,6 +147,20 @@ def test_file_of_more_than_two_gigabytes_is_packed(tmp_path: Path, monkeypatch: 
     assert brought(as_folder(tmp_path / "files"), tmp_path / "raw") == FILES
 
 
+@pytest.mark.parametrize("archive", ["faces.zip", "faces.tar.gz"])
+def test_folder_that_holds_only_an_archive_is_refused_with_the_path_to_give(archive: str, tmp_path: Path) -> None:
+    folder = tmp_path / "Downloads"
+    folder.mkdir()
+    (as_zip if archive.endswith("zip") else as_tar)(folder / archive)
+    (folder / ".DS_Store").write_bytes(b"from a Mac")
+    assert refusal(folder, tmp_path) == f"{folder} holds only an archive; give the path of that, {folder / archive}"
+
+
+def test_folder_without_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "faces" / "train").mkdir(parents=True)
+    assert refusal(tmp_path / "faces", tmp_path) == f"{tmp_path / 'faces'} holds no file"
+
+
 def test_missing_path_is_named(tmp_path: Path) -> None:
     assert "there is nothing at" in refusal(tmp_path / "nix.zip", tmp_path)
 
@@ -249,3 +263,10 @@ def test_bad_archives_are_refused_in_a_sentence(write: Callable[[Path], Path], s
 def test_windows_paths_are_read_as_paths(tmp_path: Path) -> None:
     path = leading_out("train\\happy\\a.jpg")(tmp_path / "a.zip")
     assert brought(path, tmp_path / "raw") == {"train/happy/a.jpg": b"one"}
+
+
+def test_folder_that_may_not_be_read_is_named(unprivileged: Path) -> None:
+    (unprivileged / "faces").mkdir(mode=0)
+    with pytest.raises(PipelineError, match="faces can not be read: Permission denied"):
+        check_source(unprivileged / "faces")
+    (unprivileged / "faces").chmod(0o777)

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -156,7 +157,7 @@ def test_source_may_bear_the_manifests_name(target: Path, tmp_path: Path) -> Non
 
 def test_full_disk_is_an_error_in_a_sentence_and_leaves_nothing(target: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
-    (tmp_path / "faces" / "a.jpg").write_bytes(bytes(300_000))
+    (tmp_path / "faces" / "a.jpg").write_bytes(b"one" * 100_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # what a disk with no more room answers
     try:
@@ -173,8 +174,7 @@ def test_what_may_not_be_read_is_named(closed: str, unprivileged: Path) -> None:
     (unprivileged / "faces" / "sad" / "a.jpg").write_bytes(b"one")
     (unprivileged / closed).chmod(0)
     said = refused(str(unprivileged / "faces"), unprivileged / "raw" / "fer2013")
-    assert f"{unprivileged / closed}" in said
-    assert said.endswith("can not be copied: Permission denied")
+    assert re.search(f"{unprivileged / closed} can not be (read|copied): Permission denied", said)
     (unprivileged / closed).chmod(0o777)
 
 

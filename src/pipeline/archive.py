@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Self
@@ -29,13 +30,27 @@ DAMAGED = (EOFError, tarfile.TarError, zlib.error, LZMAError, ValueError, Overfl
 
 def check_source(source: Path) -> None:
     """Raise PipelineError if there is nothing at a path, or no folder, zip, tar or CSV file that can be read."""
-    if not source.exists():
-        raise PipelineError(f"there is nothing at {source}{did_you_mean(str(source), NO_PATHS)}")
-    if not (source.is_dir() or source.is_file()):  # a device would be read for ever
-        raise PipelineError(f"{source} is no folder, zip, tar or CSV file")
-    if not source.is_dir() and not _is_tar(source):
-        with closing(Raw(source)) as raw:
-            raw.entries()
+    try:
+        if not source.exists():
+            raise PipelineError(f"there is nothing at {source}{did_you_mean(str(source), NO_PATHS)}")
+        if source.is_dir():
+            _check_folder(source)
+        elif not source.is_file():  # a device would be read for ever
+            raise PipelineError(f"{source} is no folder, zip, tar or CSV file")
+        elif not _is_tar(source):
+            with closing(Raw(source)) as raw:
+                raw.entries()
+    except OSError as error:
+        raise PipelineError(f"{error.filename or source} can not be read: {error.strerror}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    seen = (path for path in _walk(folder, frozenset()) if not path.name.startswith("."))
+    files = list(islice(seen, 2))
+    if not files:
+        raise PipelineError(f"{folder} holds no file")
+    if len(files) == 1 and (zipfile.is_zipfile(files[0]) or _is_tar(files[0])):  # where a browser downloaded to
+        raise PipelineError(f"{folder} holds only an archive; give the path of that, {files[0]}")
 
 
 def bring(source: Path, folder: Path, name: str) -> Path:
