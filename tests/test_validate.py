@@ -245,6 +245,21 @@ def test_table_of_splits_that_is_none_is_named(content: bytes | str | None, plac
         main(*OUTPUTS)
 
 
+@pytest.mark.parametrize("content", [None, "", '{"dropped": {'], ids=["missing", "empty", "cut off"])
+def test_counts_that_can_not_be_read_are_named_with_the_command_that_makes_them(
+    content: str | None, place: Path
+) -> None:
+    write_tables(place, sound())
+    counts = place / "harmonized" / "fer2013.json"
+    counts.unlink()
+    if content is not None:
+        counts.write_text(content)
+    with pytest.raises(
+        PipelineError, match=r"fer2013\.json is missing or damaged .*; run `dvc repro harmonize@fer2013"
+    ):
+        main(*OUTPUTS)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -6,8 +6,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import PipelineError
-from pipeline.files import read_json, sha256_of, write_json, written_whole
+from pipeline.files import read_output, sha256_of, write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.networks import ExpressionNetwork
 from pipeline.recipes import Recipe
@@ -59,10 +58,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Open a trained version.
 
     Raises:
-        PipelineError: if it was not trained yet.
+        PipelineError: if it was not trained yet, or its facts are damaged.
     """
-    try:
-        facts = read_json(folder / FACTS)
-    except OSError as error:
-        raise PipelineError(f"{folder} has no trained version; run `dvc repro train@{folder.name}`") from error
+    facts = read_output(folder / FACTS, f"train@{folder.name}")
     return Checkpoint(folder, Recipe.model_validate(facts.pop("recipe")), facts)

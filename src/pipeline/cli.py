@@ -81,13 +81,13 @@ def _check(params: Params) -> None:
 
 
 def _champion() -> str:
-    from pipeline.files import read_json
+    from pipeline.files import read_output
 
     decision, package = Path("metrics/promotion.json"), Path("metrics/package.json")
     if not decision.exists() or not package.exists():
         raise PipelineError("there is no champion yet; run `make repro` first")
-    packaged = read_json(package)
-    (mine,) = [entry for entry in read_json(decision)["decisions"] if entry["model"] == packaged["model"]]
+    packaged = read_output(package, "package")
+    (mine,) = [entry for entry in read_output(decision, "promote")["decisions"] if entry["model"] == packaged["model"]]
     return (
         f"champion: {packaged['model']} version {packaged['version']} (recipe {mine['champion']['recipe']}), "
         f"macro-F1 {mine['champion']['macro_f1']:.3f} on the test faces; Bento {packaged['bento']}"

@@ -94,6 +94,14 @@ def read_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def read_output(file: Path, stage: str) -> Any:
+    """Read JSON that a stage wrote; raises PipelineError with the command that makes it again if it can not be read."""
+    try:
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro {stage}`") from error
+
+
 def sha256_of(file: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
     with file.open("rb") as stream:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from pipeline.files import read_json
+from pipeline.files import read_output
 from pipeline.images import read_images
 from pipeline.labels import LABELS
 from pipeline.transforms import decode, encode, is_image, resize
@@ -30,11 +30,14 @@ def data_page(
         checks: what `pipeline.expectations.check` returned.
         harmonized: folder with the counts of the harmonize stage, one JSON file a dataset.
         images: folder with the tables of faces, where the pictures that are shown come from.
+
+    Raises:
+        PipelineError: if a dataset's counts are missing or damaged.
     """
     counts = splits.groupby(["dataset", "split", "label"]).size()
     datasets = sorted(splits.dataset.unique())
-    files = {name: harmonized / f"{name}.json" for name in datasets}  # the folder may hold datasets no more in use
-    counted = {name: read_json(file) for name, file in files.items() if file.exists()}
+    # By name: the folder may hold datasets no more in use.
+    counted = {name: read_output(harmonized / f"{name}.json", f"harmonize@{name}") for name in datasets}
     rows = [
         {"dataset": dataset, "split": split, "counts": [int(counts.get((dataset, split, name), 0)) for name in LABELS]}
         for dataset in datasets

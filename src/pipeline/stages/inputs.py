@@ -12,7 +12,7 @@ import typer
 
 from pipeline.command import run
 from pipeline.errors import PipelineError
-from pipeline.files import read_json, sha256_of, write_json
+from pipeline.files import read_output, sha256_of, write_json
 from pipeline.params import load_params
 
 
@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Write to FILE what VERSION is made from: its datasets' hashes, or a PARENT's with its validation macro-F1."""
     if parent:
-        facts = read_json(parent / "model.json")
+        facts = read_output(parent / "model.json", f"train@{parent.name}")
         weights = sha256_of(parent / "weights.safetensors")
         write_json(file, {"weights_sha256": weights, "validation_macro_f1": facts["validation"]["macro_f1"]})
     elif faces and splits:

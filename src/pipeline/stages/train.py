@@ -22,7 +22,7 @@ from pipeline.checkpoint import WEIGHTS, save_checkpoint
 from pipeline.command import run
 from pipeline.data import FaceData
 from pipeline.errors import PipelineError
-from pipeline.files import read_json, sha256_of, written_whole
+from pipeline.files import read_json, read_output, sha256_of, written_whole
 from pipeline.model import EpochAveraging, ExpressionModel, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.params import Params, TrainParams, load_params
@@ -142,7 +142,7 @@ def _facts(version: str, params: Params, recipe: Recipe, faces: Path, made_from:
         "version": version,
         "scale": params.scale,
         "seed": params.train.seed,
-        "data": read_json(made_from / "faces.json"),
+        "data": read_output(made_from / "faces.json", f"inputs@{version}"),
         "drawn": any(origin.drawn for origin in origins),
         "detector": next((origin.detector for origin in origins if origin.detector), None),
     }
