@@ -14,6 +14,10 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 
+S3_ADVICE = (
+    "; s3:// needs `pip install '.[ray]'`, and AWS credentials where AWS's own tools look, as in the variables "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -69,8 +73,19 @@ def _uploaded(address: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         partial = Path(folder) / "file"
         yield partial
-        system, path = fsspec.core.url_to_fs(address)
-        system.put_file(str(partial), path)
+        with reached(address):
+            system, path = fsspec.core.url_to_fs(address)
+            system.put_file(str(partial), path)
+
+
+@contextmanager
+def reached(address: str) -> Iterator[None]:
+    """Say in a sentence why an address can not be reached: a package or credentials that are missing, the network."""
+    try:
+        yield
+    except Exception as error:  # each backend raises its own kinds, and need not be installed
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise PipelineError(f"{address} can not be reached ({why}){S3_ADVICE * address.startswith('s3://')}") from error
 
 
 def _is_running(process: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_json, written_whole
+from pipeline.files import reached, sha256_of, write_json, written_whole
 
 SAMPLE_SUFFIX = "-sample"
 READY_MADE = Path("ready-made") / "champion.json"
@@ -101,13 +101,11 @@ def _fetch(pointer: Pointer) -> Path:
     model = CACHE.expanduser() / f"{pointer.sha256}.onnx"
     if model.is_file():
         return model
-    try:
+    with reached(pointer.location):
         import fsspec  # not in the Bento, whose pointer is always relative
 
         with fsspec.open(pointer.location, "rb") as source:
             content = source.read()
-    except Exception as error:  # each backend raises its own kinds
-        raise PipelineError(f"cannot fetch the model {pointer.location}: {type(error).__name__}: {error}") from error
     if hashlib.sha256(content).hexdigest() != pointer.sha256:
         raise PipelineError(f"the model at {pointer.location} is not the one its pointer names: its SHA-256 differs")
     with written_whole(model) as partial:

@@ -11,6 +11,7 @@ from typing import IO, Any, NamedTuple
 import fsspec
 
 from pipeline.errors import PipelineError
+from pipeline.files import reached
 
 MANIFEST = "manifest.json"
 BLOCK = 1 << 20  # bytes of a table that are read at once
@@ -152,8 +153,11 @@ def open_raw(folder: str | Path) -> tuple[Raw, dict[str, Any]]:
 
 
 def open_at(address: str) -> IO[bytes]:
-    """Open a path, or an address that fsspec reads; raises OSError."""
-    return fsspec.open(address).open() if "://" in address else Path(address).open("rb", buffering=0)
+    """Open a path, or an address that fsspec reads; raises OSError, or PipelineError if the address is out of reach."""
+    if "://" not in address:
+        return Path(address).open("rb", buffering=0)
+    with reached(address):
+        return fsspec.open(address).open()
 
 
 def tidy(path: str, holder: str) -> str:
