@@ -92,11 +92,46 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
         while not list(tmp_path.iterdir()):
             time.sleep(0.05)
         process.kill()
-    workers = [int(file.name) for file in tmp_path.iterdir()]
+    assert_ended([int(file.name) for file in tmp_path.iterdir()])
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_interrupted_stage_ends_quietly_with_its_processes(times: int, tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time; from pathlib import Path; from pipeline.command import run\n"
+        "from pipeline.engines import on_this_machine; from pipeline.files import written_whole\n"
+        "def work(n): Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(0.3)\n"
+        "def main(folder: Path):\n"
+        "    with written_whole(folder / 'table') as file:\n"
+        "        file.touch(); list(on_this_machine(work, range(1000)))\n"
+        "run(main)\n"
+    )
+    command = [sys.executable, "-c", program, tmp_path]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while len(list(tmp_path.iterdir())) <= (os.cpu_count() or 1):  # the table, and the id of each process
+            time.sleep(0.05)
+        for _ in range(times):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.05)
+        _, said = process.communicate()
+    assert said == ""
+    assert process.returncode in ({130} if times == 1 else {130, -signal.SIGINT})  # a shell says 130 for both
+    assert not (tmp_path / "table").exists()
+    assert_ended([int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()])
+
+
+def assert_ended(processes: list[int]) -> None:
     until = time.monotonic() + 10
-    while any(psutil.pid_exists(worker) for worker in workers) and time.monotonic() < until:
+    while any(is_running(process) for process in processes) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not any(psutil.pid_exists(worker) for worker in workers)
+    assert not any(is_running(process) for process in processes)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE  # nobody may be there to take its exit code
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_ray_that_is_not_installed_is_an_error_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,10 @@ def _champion() -> str:
 def _dvc(*arguments: str) -> None:
     # The stages' `python` is this one, also where its environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # Ctrl-C reaches DVC and its stage as well. They end in order, where one that is killed leaves DVC's locks behind.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     code = subprocess.run([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}).returncode
+    signal.signal(signal.SIGINT, before)
     if code:
         sys.exit(code)  # DVC has told what failed
 

@@ -1,6 +1,7 @@
 """Commands that say what a person can mend in one sentence on stderr, with exit code 1."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,15 @@ def run(main: Callable[..., None]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
+    signal.signal(signal.SIGINT, _interrupt)
     with as_sentence():
         app()
+
+
+def _interrupt(*_: object) -> None:
+    """Take the first Ctrl-C, which typer ends with exit code 130; another one ends the process at once and quietly."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 @contextmanager

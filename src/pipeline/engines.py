@@ -4,6 +4,7 @@ import logging
 import mmap
 import os
 import pickle
+import signal
 import threading
 import time
 from collections import deque
@@ -80,7 +81,11 @@ def _take(left: _Left) -> Any:
 
 
 def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent, also where that was killed and could not tell it."""
+    """Let this process end soon after its parent, also where that was killed and could not tell it.
+
+    Ctrl-C reaches all processes; the parent answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
