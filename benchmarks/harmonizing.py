@@ -63,6 +63,7 @@ def read_files(address: str, entries: list[Entry]) -> Iterator[bytes]:
 
 def at_most(entries: list[Entry], target: Path, *, address: str, steps: tuple[str, ...], cropped: bool) -> None:
     """Take some steps with some files of a zip, as fast as Python and OpenCV can."""
+    target.unlink(missing_ok=True)  # a file that replaces another one is flushed to the disk at once by ext4
     with target.open("wb") as written:
         for data in read_files(address, entries):
             if "decode" in steps:
@@ -102,7 +103,7 @@ def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
     opened, _ = open_raw(raw)
     entries = opened.entries()
     shares = [entries[count * core // CORES : count * (core + 1) // CORES] for core in range(CORES)]
-    targets = [folder / str(core) for core in range(CORES)]
+    targets, table = [folder / str(core) for core in range(CORES)], folder / "faces.parquet"
 
     def on_all_cores(work: Callable[..., None]) -> None:
         with ProcessPoolExecutor(CORES) as pool:
@@ -116,7 +117,8 @@ def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
         return list_and_work
 
     def whole() -> None:
-        harmonize(dataset, raw, folder / "faces.parquet", source.labels(), FacesParams())
+        table.unlink(missing_ok=True)  # as DVC does
+        harmonize(dataset, raw, table, source.labels(), FacesParams())
 
     def bare() -> None:
         with nothing_hashed_nor_found():
