@@ -52,6 +52,16 @@ def test_faces_that_are_read_one_by_one_make_the_same_batches(tmp_path, monkeypa
         assert torch.equal(labels, kept_labels)
 
 
+def test_processes_that_load_draw_changes_of_their_own_and_the_same_ones_again(tmp_path):
+    changed = recipe(batch_size=4, augment=[{"Rotate": {"limit": 90, "p": 1.0}}])
+    data = FaceData(changed, *write_tables(tmp_path), seed=3, workers=2)
+    data.train_faces._images[:] = data.train_faces._images[0]  # one face, again and again
+    first, second, *rest = [faces for faces, _ in data.train_dataloader()]
+    assert not torch.equal(first, second)  # the first batches of the two processes
+    for faces, again in zip([first, second, *rest], data.train_dataloader(), strict=True):
+        assert torch.equal(faces, again[0])
+
+
 def test_the_balanced_sampler_makes_every_label_as_frequent(tmp_path):
     data = FaceData(recipe(sampler="balanced"), *write_tables(tmp_path), seed=0)
     faces, splits = tmp_path / "data" / "faces", tmp_path / "data" / "splits.parquet"

@@ -1,3 +1,5 @@
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -94,3 +96,28 @@ def test_another_backbone_is_no_start(tmp_path):
 def test_a_backbone_that_timm_does_not_have_is_refused_by_name():
     with pytest.raises(PipelineError, match="convnext_atom"):
         build(backbone="convnext_atom")
+
+
+def test_grey_faces_are_what_opencv_makes_of_them():
+    network = build(backbone="resnet18", colour="grey")
+    faces = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.uint8)
+    seen = network.normalize(torch.from_numpy(faces))
+    grey = np.stack([cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) for face in faces])[:, None]
+    np.testing.assert_allclose(seen * network.std + network.mean, grey, atol=0.51)  # OpenCV rounds
+    assert network(torch.from_numpy(faces)).shape == (2, 7)
+
+
+def test_small_stem_keeps_the_size_of_the_picture():
+    usual, small = (build(backbone="resnet18", small_stem=value).backbone for value in (False, True))
+    picture = torch.randn(1, 3, 48, 48)
+    assert usual.conv1(picture).shape == (1, 64, 24, 24)
+    assert small.conv1(picture).shape == (1, 64, 48, 48)
+    assert small.conv1.kernel_size == (3, 3)
+
+
+def test_arguments_of_the_backbone_reach_it():
+    network = build(backbone="resnet18", backbone_args={"channels": [8, 16, 24, 32], "layers": [1, 1, 1, 1]})
+    assert network.head[-1].in_features == 32
+    assert [len(getattr(network.backbone, f"layer{number}")) for number in (1, 2, 3, 4)] == [1, 1, 1, 1]
+    with pytest.raises(PipelineError, match="backbone_args: resnet18 does not take .*chanels"):
+        build(backbone="resnet18", backbone_args={"chanels": 1})

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, get_worker_info
 
 from pipeline.augment import build_augmentation
 from pipeline.errors import PipelineError
@@ -58,6 +59,7 @@ class FaceData(pl.LightningDataModule):
             # A last batch of one face has no batch-norm statistics.
             drop_last=len(self.train_faces) % self.recipe.batch_size == 1,
             num_workers=self.workers,
+            worker_init_fn=_draw_its_own_changes,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -70,6 +72,13 @@ class FaceData(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _draw_its_own_changes(process: int) -> None:
+    """Seed the random changes of a loading process: each begins as a copy, and all would draw the same."""
+    info: Any = get_worker_info()  # there is one: this is such a process
+    if augment := info.dataset.augment:
+        augment.set_random_seed(int(np.random.SeedSequence([augment.seed, process]).generate_state(1)[0]))
 
 
 class EpochSampler(Sampler[int]):

@@ -9,16 +9,43 @@ from pipeline.labels import LABELS
 from pipeline.recipes import Loss
 
 
-def build_loss(loss: Loss, class_counts: Sequence[int]) -> nn.CrossEntropyLoss:
+class FocalLoss(nn.Module):
+    """Cross-entropy in which what is known already counts less (Lin et al. 2017, "Focal Loss", ICCV).
+
+    Each label's term is weighted by (1 - p) ** `exponent`, p the probability that the network gives it; as there, the
+    mean is over the faces, whatever the classes weigh.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, exponent: float, weights: Tensor | None, label_smoothing: float) -> None:
+        """Take the exponent, one weight a label or none, and the share of a label that goes to all alike."""
+        super().__init__()
+        self.exponent = exponent
+        self.label_smoothing = label_smoothing
+        self.register_buffer("weights", weights)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss, a scalar, of logits (batch, 7) for label ids (batch) or label shares (batch, 7)."""
+        shares = targets if targets.is_floating_point() else nn.functional.one_hot(targets, logits.shape[1])
+        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        known = logits.log_softmax(1)
+        terms = -shares * (1 - known.exp()) ** self.exponent * known
+        return (terms if self.weights is None else terms * self.weights).sum(1).mean()
+
+
+def build_loss(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
     """Build the training loss of a recipe.
 
     It takes logits (batch, 7) and label ids (batch) or, after mixup, label shares (batch, 7).
 
     Args:
-        loss: smoothing and class weights.
+        loss: smoothing, class weights and the focal exponent.
         class_counts: training faces of each label, in label order.
     """
     weights = inverse_frequency(class_counts) if loss.class_weights == "inverse_frequency" else None
+    if loss.focal:
+        return FocalLoss(loss.focal, weights, loss.label_smoothing)
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=loss.label_smoothing)
 
 

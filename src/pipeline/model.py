@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
-from torchvision.transforms.v2 import MixUp
+from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
 from pipeline.labels import LABELS
 from pipeline.losses import build_loss
@@ -27,7 +27,7 @@ class ExpressionModel(pl.LightningModule):
         self.seed = seed
         self.loss = build_loss(recipe.loss, class_counts)
         self.validation_loss = nn.CrossEntropyLoss()
-        self.mixup = MixUp(alpha=recipe.mixup, num_classes=len(LABELS)) if recipe.mixup else None
+        self.mix = _build_mix(recipe)
         self.accuracy = MulticlassAccuracy(len(LABELS), average="micro")
         self.macro_f1 = MulticlassF1Score(len(LABELS), average="macro")
 
@@ -42,8 +42,8 @@ class ExpressionModel(pl.LightningModule):
         """Return the loss of a batch, its faces mixed in pairs if the recipe says so."""
         faces, targets = batch
         faces = self.network.normalize(faces)
-        if self.mixup:
-            faces, targets = self.mixup(faces, targets)
+        if self.mix:
+            faces, targets = self.mix(faces, targets)
         loss = self.loss(self.network.classify(faces), targets)
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(faces))
         return loss
@@ -66,6 +66,16 @@ class ExpressionModel(pl.LightningModule):
         optimizer = build_optimizer(self.network, self.recipe.optimizer)
         schedule = build_schedule(optimizer, self.recipe, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": schedule} if schedule else optimizer
+
+
+def _build_mix(recipe: Recipe) -> nn.Module | None:
+    """Return what mixes the faces of a batch in pairs, and their labels alike, or nothing."""
+    ways: list[nn.Module] = []
+    if recipe.mixup:
+        ways.append(MixUp(alpha=recipe.mixup, num_classes=len(LABELS)))
+    if recipe.cutmix:
+        ways.append(CutMix(alpha=recipe.cutmix, num_classes=len(LABELS)))
+    return RandomChoice(ways) if len(ways) > 1 else next(iter(ways), None)
 
 
 class EpochAveraging(WeightAveraging):
@@ -95,6 +105,23 @@ class EpochAveraging(WeightAveraging):
 
     def _has_begun(self) -> bool:
         return self._average_model is not None and int(self._average_model.n_averaged) > 0
+
+
+class MovingAveraging(WeightAveraging):
+    """The exponential moving average of the weights after each step, batch-norm statistics included.
+
+    It begins with a short memory, so that it does not carry the first random weights along (the rule of TensorFlow's
+    `ExponentialMovingAverage`): after n steps it keeps min(`decay`, (1 + n) / (10 + n)) of what it was.
+    """
+
+    def __init__(self, decay: float) -> None:
+        """Keep this share of the average at each step, once there were many."""
+
+        def mean(average: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
+            keep = min(decay, (1 + int(steps)) / (10 + int(steps)))
+            return keep * average + (1 - keep) * weights
+
+        super().__init__(use_buffers=True, avg_fn=mean)
 
 
 def choose_precision(asked: str) -> str:

@@ -12,16 +12,20 @@ from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.recipes import LastLayers, LastStages, Recipe
 
+GREY = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601, as OpenCV and Pillow have it
+
 
 class ExpressionNetwork(nn.Module):
     """Faces in, seven logits out.
 
-    `forward` takes uint8 faces (batch, side, side, 3), RGB, and scales them itself by the backbone's own mean and
-    standard deviation, so training, evaluation and the exported model can not differ in it.
+    `forward` takes uint8 faces (batch, side, side, 3), RGB, makes them grey if the recipe says so, and scales them
+    itself by the backbone's own mean and standard deviation, so training, evaluation and the exported model can not
+    differ in it. Below, `channels` is 3, or 1 where faces are grey.
     """
 
     mean: Tensor
     std: Tensor
+    grey: Tensor | None
 
     def __init__(self, recipe: Recipe, *, pretrained: bool | None = None) -> None:
         """Build the network of a recipe; `pretrained=False` builds it empty, to be filled with its own weights.
@@ -30,23 +34,30 @@ class ExpressionNetwork(nn.Module):
             PipelineError: if timm has no such backbone, or its pretrained weights can not be had.
         """
         super().__init__()
-        self.backbone = _backbone(recipe.backbone, recipe.pretrained if pretrained is None else pretrained)
+        self.backbone = _backbone(recipe, recipe.pretrained if pretrained is None else pretrained)
         facts: Any = self.backbone  # timm's models say these of themselves; nn.Module does not know it
         self.head = _head(recipe.head, facts.num_features)
-        config = facts.pretrained_cfg
-        self.register_buffer("mean", 255 * torch.tensor(config["mean"]).reshape(3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(config["std"]).reshape(3, 1, 1))
+        mean, std = (255 * torch.tensor(facts.pretrained_cfg[name]) for name in ("mean", "std"))
+        if recipe.colour == "grey":
+            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("std", std[:, None, None])
+        grey = torch.tensor(GREY)[:, None, None] if recipe.colour == "grey" else None
+        self.register_buffer("grey", grey, persistent=False)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return logits (batch, 7), float, for uint8 faces (batch, side, side, 3)."""
         return self.classify(self.normalize(faces))
 
     def normalize(self, faces: Tensor) -> Tensor:
-        """Return float faces (batch, 3, side, side), zero mean and unit deviation, for uint8 (batch, side, side, 3)."""
-        return (faces.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        """Return faces (batch, channels, side, side) of mean 0 and deviation 1, for uint8 (batch, side, side, 3)."""
+        pixels = faces.permute(0, 3, 1, 2).to(self.mean.dtype)
+        if self.grey is not None:
+            pixels = (pixels * self.grey).sum(1, keepdim=True)
+        return (pixels - self.mean) / self.std
 
     def classify(self, faces: Tensor) -> Tensor:
-        """Return logits (batch, 7) for normalized faces (batch, 3, side, side)."""
+        """Return logits (batch, 7) for normalized faces (batch, channels, side, side)."""
         return self.head(self.backbone(faces))
 
     def freeze(self, trainable: str | LastLayers | LastStages) -> None:
@@ -99,18 +110,32 @@ def check_backbone(name: str) -> None:
         raise PipelineError(f"timm has no backbone {name!r}; `timm.list_models('convnext*')` lists what it has")
 
 
-def _backbone(name: str, pretrained: bool) -> nn.Module:
+def _backbone(recipe: Recipe, pretrained: bool) -> nn.Module:
+    name = recipe.backbone
     check_backbone(name)
+    channels = 1 if recipe.colour == "grey" else 3
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        backbone = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, in_chans=channels, **recipe.backbone_args
+        )
+    except TypeError as error:
+        raise PipelineError(f"backbone_args: {name} does not take {recipe.backbone_args} ({error})") from error
     except (OSError, RuntimeError) as error:
         raise PipelineError(
             f"the pretrained weights of {name} can not be had ({' '.join(str(error).split())[:200]}); connect to the "
             f"network once, or set `pretrained: false` in the recipe"
         ) from error
+    if recipe.small_stem:
+        _keep_size(backbone)
     if not pretrained:
         _silence_branches(backbone)
     return backbone
+
+
+def _keep_size(backbone: nn.Module) -> None:
+    """Replace the first convolution by one of 3x3 pixels that gives as many pixels as it takes."""
+    name, first = next((name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d))
+    backbone.set_submodule(name, nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False))
 
 
 def _silence_branches(backbone: nn.Module) -> None:

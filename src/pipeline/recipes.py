@@ -84,16 +84,26 @@ SchedulePhase = Annotated[OneCycle | Cosine | WarmRestarts | Plateau, Field(disc
 
 
 class Loss(Section):
-    """Cross-entropy, with smoothed labels and with classes weighted by the inverse of their frequency if asked for."""
+    """Cross-entropy, with smoothed labels and with classes weighted by the inverse of their frequency if asked for.
+
+    With `focal` above 0 it is the focal loss of that exponent (Lin et al. 2017): what is known already counts less.
+    """
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "inverse_frequency"] = "none"
+    focal: Annotated[float, Field(ge=0)] = 0.0
 
 
 class WeightAveraging(Section):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on."""
 
     start: Annotated[float, Field(gt=0, lt=1)] = 0.75
+
+
+class MovingAverage(Section):
+    """The exponential moving average of the weights, over the last 1 / (1 - `decay`) steps or so."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
 
 
 class AtSample(Section):
@@ -117,12 +127,18 @@ class Recipe(Section):
     `head` lists the layers between the backbone's pooled features and the final linear layer with seven outputs:
     `relu`, `batch_norm`, `{linear: width}`, `{dropout: p}`. `trainable` is about the backbone; the head always learns.
     `augment` lists albumentations transforms by name with their arguments. `start_from` lists versions of which the
-    one with the better validation macro-F1 gives the first weights.
+    one with the better validation macro-F1 gives the first weights. `backbone_args` are arguments of timm's model.
+    `small_stem` makes the backbone's first convolution one of 3x3 pixels that keeps the size, as for small pictures (He
+    et al. 2016, section 4.2). `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch
+    takes one of them. `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
     """
 
     data: Annotated[tuple[Dataset, ...], Field(min_length=1)]
     backbone: str
+    backbone_args: dict[str, Any] = {}
+    small_stem: bool = False
     pretrained: bool = True
+    colour: Literal["rgb", "grey"] = "rgb"
     image_size: Annotated[int, Field(ge=32)] = 224
     trainable: Literal["all", "none"] | LastLayers | LastStages = "all"
     head: tuple[str | dict[str, float], ...] = ()
@@ -132,6 +148,7 @@ class Recipe(Section):
     loss: Loss = Loss()
     batch_size: Annotated[int, Field(ge=2)] = 64
     accumulate: Count = 1
+    clip_gradients: Positive | None = None
     epochs: Count = 20
     most_steps: Count | None = None
     patience: Count | None = None
@@ -139,7 +156,10 @@ class Recipe(Section):
     augment: tuple[dict[str, dict[str, Any]], ...] = ()
     augment_share: Share = 1.0
     mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
     swa: WeightAveraging | None = None
+    ema: MovingAverage | None = None
+    keep: Literal["best", "last"] = "best"
     tta: Literal["none", "flip", "five_crop", "ten_crop"] = "none"
     compile: bool = False
     at_sample: AtSample = AtSample()
@@ -169,6 +189,14 @@ class Recipe(Section):
             raise ValueError("schedule: the shares of the phases must add up to 1")
         return self
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.swa and self.ema:
+            raise ValueError("swa and ema both average the weights; choose one")
+        if self.small_stem and self.pretrained:
+            raise ValueError("small_stem: no pretrained weights fit a stem of another size; set pretrained: false")
+        return self
+
     @property
     def architecture(self) -> str:
         """The backbone's name without the tag of its pretrained weights."""
@@ -189,7 +217,7 @@ class Recipe(Section):
             update={
                 "backbone": smallest_backbone(self.backbone),
                 "pretrained": False,
-                "image_size": SAMPLE_IMAGE_SIZE,
+                "image_size": min(self.image_size, SAMPLE_IMAGE_SIZE),
                 "trainable": "all",
                 "compile": False,
                 "patience": None,

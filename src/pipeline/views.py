@@ -15,7 +15,7 @@ def views(faces: Tensor, kind: str) -> Iterator[Tensor]:
     """Give the views of a batch of faces, each of the same shape.
 
     Args:
-        faces: (batch, 3, side, side), float.
+        faces: (batch, channels, side, side), float.
         kind: `none` (the face), `flip` (and its mirror image), `five_crop` (the corners and the centre, scaled back
             up), `ten_crop` (those and their mirror images).
 
@@ -35,5 +35,5 @@ def views(faces: Tensor, kind: str) -> Iterator[Tensor]:
 
 
 def average(network: ExpressionNetwork, faces: Tensor, kind: str) -> Tensor:
-    """Return probabilities (batch, 7), the mean over the views of normalized faces (batch, 3, side, side)."""
+    """Return probabilities (batch, 7), the mean over the views of normalized faces (batch, channels, side, side)."""
     return torch.stack([network.classify(view).softmax(1) for view in views(faces, kind)]).mean(0)

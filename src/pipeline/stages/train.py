@@ -23,7 +23,7 @@ from pipeline.command import run
 from pipeline.data import FaceData
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, read_output, sha256_of, written_whole
-from pipeline.model import EpochAveraging, ExpressionModel, choose_precision
+from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.params import Params, TrainParams, load_params
 from pipeline.progress import show_progress
@@ -50,8 +50,9 @@ def train(
         run_id: of the MLflow run.
 
     Returns:
-        the network with its final weights (averaged ones where the recipe averages, else those of the epoch with the
-        best validation macro-F1), and facts about the training, validation scores among them.
+        the network with its final weights (averaged ones where the recipe averages, else, as it says, those of the last
+        epoch or of the one with the best validation macro-F1), and facts about the training, validation scores among
+        them.
     """
     # Faces come as (batch, side, side, 3): with channels last, no layer has to turn them around.
     network = ExpressionNetwork(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,6 +67,7 @@ def train(
     trainer = pl.Trainer(
         max_epochs=recipe.epochs,
         accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.clip_gradients,
         precision=choose_precision(params.precision),  # type: ignore[arg-type]
         callbacks=[best, *_callbacks(version, recipe)],
         logger=[
@@ -83,7 +85,7 @@ def train(
     seconds = time.monotonic() - began
     if trainer.interrupted:
         raise PipelineError(f"the training of {version} was interrupted; run it again to go on from {last}")
-    if not recipe.swa:
+    if recipe.keep == "best" and not (recipe.swa or recipe.ema):
         model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     trainer.loggers = []  # the scores of the final weights are no further point of the curves
     (scores,) = trainer.validate(model, datamodule=data, verbose=False)
@@ -107,6 +109,8 @@ def _callbacks(version: str, recipe: Recipe) -> list[Callback]:
         callbacks.append(EarlyStopping("validation/macro_f1", mode="max", patience=recipe.patience))
     if recipe.swa:
         callbacks.append(EpochAveraging(math.floor(recipe.swa.start * recipe.epochs)))
+    if recipe.ema:
+        callbacks.append(MovingAveraging(recipe.ema.decay))
     return callbacks
 
 

@@ -1,0 +1,93 @@
+"""What a recipe says about mixing, averaging and clipping takes effect, in short runs of a toy network."""
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pydantic import ValidationError
+from torch.utils.data import DataLoader, TensorDataset
+
+from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
+from pipeline.networks import ExpressionNetwork
+from pipeline.recipes import Recipe
+
+
+def recipe(**changes):
+    small = {"backbone": "resnet18", "backbone_args": {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]}}
+    settings = {"data": ["fer2013"], "pretrained": False, "image_size": 32, **small, **changes}
+    return Recipe.model_validate(settings)
+
+
+def model(**changes):
+    said = recipe(**changes)
+    return ExpressionModel(ExpressionNetwork(said), said, [1] * 7, seed=0)
+
+
+@pytest.mark.parametrize(("mixing", "names"), [
+    ({"mixup": 0.2}, {"MixUp"}),
+    ({"cutmix": 1.0}, {"CutMix"}),
+    ({"mixup": 0.2, "cutmix": 1.0}, {"MixUp", "CutMix"}),
+])  # fmt: skip
+def test_faces_are_mixed_in_pairs_and_their_labels_alike(mixing, names):
+    mix = model(**mixing).mix
+    assert mix is not None
+    assert {type(way).__name__ for way in getattr(mix, "transforms", [mix])} == names
+    torch.manual_seed(0)
+    labels = torch.arange(14) % 7
+    # A face of one value everywhere: what a mixed face has of each is its mean, as a share.
+    mixed, shares = mix(torch.eye(7)[labels][:, :, None, None].repeat(1, 1, 32, 32), labels)
+    torch.testing.assert_close(shares.sum(1), torch.ones(14))
+    torch.testing.assert_close(mixed.mean((2, 3)), shares, atol=1e-5, rtol=0)
+    assert ((shares > 0).sum(1) == 2).any()
+
+
+def test_nothing_is_mixed_unasked():
+    assert model().mix is None
+
+
+class Weights(pl.Callback):
+    """Writes down the weights of the last layer after each step and epoch, before anything averages them."""
+
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        self.steps.append(pl_module.network.head[-1].weight.detach().clone())
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.epochs.append(pl_module.network.head[-1].weight.detach().clone())
+
+
+def fit(trained, *callbacks, epochs=4, **settings):
+    random = np.random.default_rng(0)
+    faces = torch.from_numpy(random.integers(0, 256, (28, 32, 32, 3)).astype(np.uint8))
+    loader = DataLoader(TensorDataset(faces, torch.arange(28) % 7), batch_size=7)
+    trained.on_train_epoch_start = lambda: None  # there is no FaceData here
+    trainer = pl.Trainer(
+        max_epochs=epochs, callbacks=list(callbacks), logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", **settings,
+    )  # fmt: skip
+    trainer.fit(trained, loader, loader)
+    return trained.network.head[-1].weight.detach()
+
+
+def test_swa_ends_with_the_mean_of_the_weights_after_each_epoch_from_its_start_on():
+    seen = Weights()
+    final = fit(model(optimizer={"name": "sgd", "lr": 0.1}), seen, EpochAveraging(2))
+    torch.testing.assert_close(final, torch.stack(seen.epochs[2:]).mean(0))
+
+
+def test_ema_ends_with_the_moving_average_of_the_weights_after_each_step():
+    seen = Weights()
+    final = fit(model(optimizer={"name": "sgd", "lr": 0.1}), seen, MovingAveraging(0.5))
+    average = seen.steps[0]
+    for count, weights in enumerate(seen.steps[1:], start=1):
+        keep = min(0.5, (1 + count) / (10 + count))
+        average = keep * average + (1 - keep) * weights
+    torch.testing.assert_close(final, average)
+    assert not torch.equal(final, seen.steps[-1])
+
+
+def test_swa_and_ema_exclude_each_other():
+    with pytest.raises(ValidationError, match="swa and ema both average the weights; choose one"):
+        recipe(swa={}, ema={})
