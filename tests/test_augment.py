@@ -38,3 +38,10 @@ def test_the_seed_decides():
 def test_what_albumentations_would_ignore_is_refused_by_name(step, named):
     with pytest.raises(PipelineError, match=named):
         build_augmentation([step], image_size=48)
+
+
+@pytest.mark.parametrize(("chance", "share"), [(0.5, 1.0), (1.0, 0.5)])
+def test_a_crop_that_only_some_faces_get_is_refused(chance, share):
+    crop = [{"RandomCrop": {"height": 44, "width": 44, "p": chance}}]
+    with pytest.raises(PipelineError, match="faces of 44x44 and 48x48 pixels; crop all of them"):
+        build_augmentation(crop, image_size=48, share=share)

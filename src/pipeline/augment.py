@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import albumentations
+import numpy as np
 from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
+
+TRIES = 32  # of which some are cropped and some are not, where only a share is
 
 Step = dict[str, dict[str, Any]]
 
@@ -27,9 +30,19 @@ def build_augmentation(
         a callable for RGB uint8 arrays (height, width, 3).
 
     Raises:
-        PipelineError: for a transform that albumentations does not have, or an argument that it would ignore.
+        PipelineError: for a transform that albumentations does not have, an argument that it would ignore, or a crop
+            that only some faces get, so that they make no batch.
     """
-    return albumentations.Compose([_build(step, image_size) for step in steps], p=share, seed=seed)
+    augment = albumentations.Compose([_build(step, image_size) for step in steps], p=share, seed=seed)
+    blank = np.zeros((image_size, image_size, 3), np.uint8)
+    sizes = {augment(image=blank)["image"].shape[:2] for _ in range(TRIES)}
+    if len(sizes) > 1:
+        said = " and ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        raise PipelineError(
+            f"augment gives faces of {said} pixels; crop all of them (p: 1.0, augment_share: 1) or none"
+        )
+    augment.set_random_seed(seed)
+    return augment
 
 
 def _build(step: Step, image_size: int) -> albumentations.BasicTransform:
