@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-memory lint ui serve champion constraints clean
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory lint ui serve champion constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,6 +31,9 @@ test-slow: install ## run the tests that take long: the whole pipeline, a Ray cl
 bench-data: install ## measure harmonizing beside the raw limit, and loading beside torchvision
 	$(BIN)/python benchmarks/harmonizing.py
 	$(BIN)/python benchmarks/loading.py
+
+bench-train: install ## measure training beside a bare loop
+	$(BIN)/python benchmarks/training.py
 
 bench-memory: install ## measure time and peak memory of the data stages on 200,000 faces
 	$(BIN)/python benchmarks/memory.py

@@ -61,6 +61,7 @@ def test_processes_prepare_faces_only_where_it_saves_time(folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     rows = table(folder)
     assert Faces(folder, rows, 32).count_workers("auto") == 0
+    assert Faces(folder, rows, 32, augment=dict).count_workers("auto") == 1
     assert Faces(folder, rows, 32).count_workers(3) == 3
     monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
     assert Faces(folder, rows, 32).count_workers("auto") == os.cpu_count()

@@ -129,3 +129,13 @@ def test_without_its_parents_a_version_is_refused(workplace):
     with pytest.raises(PipelineError, match=r"v7 starts from v3 or v6, but v3 was not trained.*start_from: \[\]"):
         train(workplace, "v7")
     assert not (workplace / "models").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_its_batch(workplace):
+    set_param(workplace, "v3", optimizer={"name": "sgd", "lr": 1e30})
+    with pytest.raises(PipelineError, match=r"the loss is nan at step \d+ in epoch 1; its batch is in .*; set a lower"):
+        train(workplace, "v3")
+    (file,) = (workplace / "checkpoints").rglob("not-finite.safetensors")
+    batch = load_file(file)
+    assert (batch["faces"].shape[1:], batch["faces"].dtype) == ((64, 64, 3), torch.uint8)
+    assert batch["label_ids"].shape == batch["faces"].shape[:1]

@@ -73,12 +73,16 @@ class Faces(Dataset[Batch]):
     def count_workers(self, workers: int | str) -> int:
         """Return how many processes shall prepare these faces: as told, or by `auto` as many as it takes.
 
-        That is none where there are few faces, or where they lie in memory and training needs the cores itself.
+        That is none where there are few faces; and where they lie in memory and training needs the cores itself, one
+        if they are changed, so that training does not wait for it, else none.
         """
         if isinstance(workers, int):
             return workers
-        idle_cores = torch.cuda.is_available() or not self.in_memory
-        return (os.cpu_count() or 1) if idle_cores and len(self) >= FEW else 0
+        if len(self) < FEW:
+            return 0
+        if torch.cuda.is_available() or not self.in_memory:
+            return os.cpu_count() or 1
+        return 1 if self.augment else 0
 
     def _prepare(self, image: bytes) -> Image:
         return resize(decode(image), self.image_size)

@@ -1,14 +1,17 @@
 """The Lightning module: one shared step, the losses, rates and mixing that a recipe names."""
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
+from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.losses import build_loss
 from pipeline.networks import ExpressionNetwork
@@ -27,7 +30,7 @@ class ExpressionModel(pl.LightningModule):
         self.seed = seed
         self.loss = build_loss(recipe.loss, class_counts)
         self.validation_loss = nn.CrossEntropyLoss()
-        self.mix = _build_mix(recipe)
+        self.mix = build_mix(recipe)
         self.accuracy = MulticlassAccuracy(len(LABELS), average="micro")
         self.macro_f1 = MulticlassF1Score(len(LABELS), average="macro")
 
@@ -39,12 +42,23 @@ class ExpressionModel(pl.LightningModule):
             augment.set_random_seed(seed)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the loss of a batch, its faces mixed in pairs if the recipe says so."""
+        """Return the loss of a batch, its faces mixed in pairs if the recipe says so.
+
+        Raises:
+            PipelineError: if the loss is not finite; the batch is saved in the trainer's folder.
+        """
         faces, targets = batch
         faces = self.network.normalize(faces)
         if self.mix:
             faces, targets = self.mix(faces, targets)
         loss = self.loss(self.network.classify(faces), targets)
+        if not torch.isfinite(loss):
+            file = Path(self.trainer.default_root_dir) / "not-finite.safetensors"
+            save_file({"faces": batch[0].cpu(), "label_ids": batch[1].cpu()}, file)
+            raise PipelineError(
+                f"the loss is {loss.item()} at step {self.global_step} in epoch {self.current_epoch + 1}; its batch "
+                f"is in {file}; set a lower optimizer.lr, or clip_gradients, in the recipe"
+            )
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(faces))
         return loss
 
@@ -68,7 +82,7 @@ class ExpressionModel(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule} if schedule else optimizer
 
 
-def _build_mix(recipe: Recipe) -> nn.Module | None:
+def build_mix(recipe: Recipe) -> nn.Module | None:
     """Return what mixes the faces of a batch in pairs, and their labels alike, or nothing."""
     ways: list[nn.Module] = []
     if recipe.mixup:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from mlflow.utils.time import get_current_time_millis
+
+from pipeline.errors import PipelineError
 
 EXPERIMENT = "expression-recipes"
 ARTIFACTS = Path("mlartifacts")
@@ -25,6 +27,7 @@ def tracking_uri() -> str:
 
 def connect() -> MlflowClient:
     """Return a client of the tracking server and registry in use."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it would ask a dead server for minutes
     mlflow.set_tracking_uri(tracking_uri())  # what reads and writes artifacts asks for it behind the client's back
     return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
 
@@ -57,6 +60,22 @@ def resume_run(client: MlflowClient, file: Path) -> str | None:
 
 
 @contextmanager
+def answering() -> Iterator[None]:
+    """Say in a sentence that the tracking server does not answer, or what it answers.
+
+    Raises:
+        PipelineError: instead of an MlflowException.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        why = " ".join(str(error).split())[:200]
+        raise PipelineError(
+            f"MLflow at {tracking_uri()} does not answer, or refuses ({why}); run again when it does: nothing is lost"
+        ) from error
+
+
+@contextmanager
 def killed_unless_done(client: MlflowClient, run_id: str) -> Iterator[None]:
     """Mark a run as killed if its work ends in an error, so that the store does not show it as running for ever."""
     done = False
@@ -65,7 +84,8 @@ def killed_unless_done(client: MlflowClient, run_id: str) -> Iterator[None]:
         done = True
     finally:
         if not done:
-            client.set_terminated(run_id, "KILLED")
+            with suppress(MlflowException):  # the error of the work says more
+                client.set_terminated(run_id, "KILLED")
 
 
 def finish_run(client: MlflowClient, run_id: str, weights_sha256: str) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, MLFlowLogger
+from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
 
 from pipeline import tracking
@@ -25,6 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_json, read_output, sha256_of, written_whole
 from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
+from pipeline.outbox import Outbox
 from pipeline.params import Params, TrainParams, load_params
 from pipeline.progress import show_progress
 from pipeline.recipes import Recipe
@@ -36,7 +37,7 @@ CHECKPOINTS = Path("checkpoints")  # not DVC's: what is needed to go on after an
 
 
 def train(
-    version: str, recipe: Recipe, data: FaceData, start: Path | None, work: Path, params: TrainParams, run_id: str
+    version: str, recipe: Recipe, data: FaceData, start: Path | None, work: Path, params: TrainParams, outbox: Outbox
 ) -> tuple[ExpressionNetwork, dict[str, Any]]:
     """Train a version, or go on where an interrupted training of the same recipe and data stopped.
 
@@ -47,7 +48,7 @@ def train(
         start: weights of another version to start from, if any.
         work: folder for the checkpoints to go on from, and the curves.
         params: seed and precision.
-        run_id: of the MLflow run.
+        outbox: takes the metrics to the MLflow run.
 
     Returns:
         the network with its final weights (averaged ones where the recipe averages, else, as it says, those of the last
@@ -63,22 +64,10 @@ def train(
     if recipe.compile:
         network.backbone.compile()
     model = ExpressionModel(network, recipe, data.train_faces.class_counts(), params.seed)
-    best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max", save_last=True)
-    trainer = pl.Trainer(
-        max_epochs=recipe.epochs,
-        accumulate_grad_batches=recipe.accumulate,
-        gradient_clip_val=recipe.clip_gradients,
-        precision=choose_precision(params.precision),  # type: ignore[arg-type]
-        callbacks=[best, *_callbacks(version, recipe)],
-        logger=[
-            MLFlowLogger(tracking.EXPERIMENT, tracking_uri=tracking.tracking_uri(), run_id=run_id),
-            CSVLogger(work, name="curves"),  # a folder for each time that it goes on
-        ],
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        num_sanity_val_steps=0,
-        deterministic="warn",
-    )
+    best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
+    # With `save_last` it would be written where an epoch is better than those before, and only then.
+    every = ModelCheckpoint(work, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    trainer = build_trainer(version, recipe, work, params, outbox, best, every)
     last = work / "last.ckpt"
     began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
@@ -98,6 +87,25 @@ def train(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     }
+
+
+def build_trainer(
+    version: str, recipe: Recipe, work: Path, params: TrainParams, outbox: Outbox, *callbacks: Callback
+) -> pl.Trainer:
+    """Build the trainer of a recipe; see `train` for what it takes."""
+    return pl.Trainer(
+        default_root_dir=work,
+        max_epochs=recipe.epochs,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.clip_gradients,
+        precision=choose_precision(params.precision),  # type: ignore[arg-type]
+        callbacks=[*callbacks, *_callbacks(version, recipe)],
+        logger=[outbox, CSVLogger(work, name="curves")],  # curves: a folder for each time that it goes on
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        num_sanity_val_steps=0,
+        deterministic="warn",
+    )
 
 
 def _callbacks(version: str, recipe: Recipe) -> list[Callback]:
@@ -168,27 +176,30 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     data = FaceData(recipe, faces, splits, seed=params.train.seed, workers=params.train.workers)
     recipe = recipe.for_faces(len(data.train_faces))
 
-    client = tracking.connect()
     tags = {"scale": params.scale, "data_hash": hashlib.sha256(json.dumps(facts["data"]).encode()).hexdigest()}
-    run_id = tracking.resume_run(client, work / "run_id") or tracking.start_run(
-        client, version, {**recipe.model_dump(), "seed": params.train.seed}, tags
-    )
-    with written_whole(work / "run_id") as file:
-        file.write_text(run_id)
-    with tracking.killed_unless_done(client, run_id):
-        network, training = train(version, recipe, data, start, work, params.train, run_id)
-    seconds = training.pop("seconds")  # the same training gives the same files, however long it took
-    save_checkpoint(models / version, network, recipe, {**facts, **training})
-    write_curves(work, curves)
-    settled = {key: training[key] for key in ("precision", "device", "parameters", "trained_parameters")}
-    tracking.log_result(
-        client,
-        run_id,
-        {f"final/{key}": value for key, value in training["validation"].items()},
-        {**{key: str(value) for key, value in settled.items()}, "seconds": str(seconds), "start_from": str(parent)},
-        {"model": models / version / "model.json", "curves": curves},
-    )
-    tracking.finish_run(client, run_id, sha256_of(models / version / WEIGHTS))
+    with tracking.answering():
+        client = tracking.connect()
+        run_id = tracking.resume_run(client, work / "run_id") or tracking.start_run(
+            client, version, {**recipe.model_dump(), "seed": params.train.seed}, tags
+        )
+        with written_whole(work / "run_id") as file:
+            file.write_text(run_id)
+        outbox = Outbox(client, run_id, work / "unsent.jsonl")
+        with tracking.killed_unless_done(client, run_id):
+            network, training = train(version, recipe, data, start, work, params.train, outbox)
+        seconds = training.pop("seconds")  # the same training gives the same files, however long it took
+        save_checkpoint(models / version, network, recipe, {**facts, **training})
+        write_curves(work, curves)
+        outbox.send()
+        settled = {key: training[key] for key in ("precision", "device", "parameters", "trained_parameters")}
+        tracking.log_result(
+            client,
+            run_id,
+            {f"final/{key}": value for key, value in training["validation"].items()},
+            {**{key: str(value) for key, value in settled.items()}, "seconds": str(seconds), "start_from": str(parent)},
+            {"model": models / version / "model.json", "curves": curves},
+        )
+        tracking.finish_run(client, run_id, sha256_of(models / version / WEIGHTS))
     shutil.rmtree(work)
     logger.info("%s: validation macro-F1 %.3f in %.0f s", version, training["validation"]["macro_f1"], seconds)
 

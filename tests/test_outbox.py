@@ -1,0 +1,118 @@
+"""Training beside a tracking server, a real one over HTTP, that dies."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+
+import pytest
+from test_train import train, workplace  # noqa: F401
+
+from pipeline import outbox, tracking
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from pipeline.progress import EpochLines
+from pipeline.stages import train as stage
+
+
+class TrackingServer:
+    """`mlflow server` on a port of its own, with a store that outlives it."""
+
+    def __init__(self, folder):
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._folder, self._process = folder, None
+
+    def start(self):
+        store = ["--backend-store-uri", f"sqlite:///{self._folder}/server.db", "--artifacts-destination", self._folder]
+        place = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *store, *place],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                return urllib.request.urlopen(f"{self.address}/health", timeout=1).close()
+            except OSError:
+                time.sleep(0.2)
+        raise TimeoutError("mlflow server did not start")
+
+    def kill(self):
+        if self._process:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server(workplace, monkeypatch):  # noqa: F811
+    server = TrackingServer(workplace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(outbox, "PAUSE", 0)
+    server.start()
+    yield server
+    server.kill()
+
+
+def at_epoch(monkeypatch, actions):
+    """Do something when an epoch begins, by its number from 0."""
+    usual = EpochLines.on_train_epoch_start
+
+    def begin(self, trainer, *rest):
+        actions.get(trainer.current_epoch, lambda: None)()
+        usual(self, trainer, *rest)
+
+    monkeypatch.setattr(EpochLines, "on_train_epoch_start", begin)
+
+
+def only_run():
+    client = tracking.connect()
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run, [metric.value for metric in client.get_metric_history(run.info.run_id, "validation/loss")]
+
+
+def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, monkeypatch, caplog):  # noqa: F811
+    epochs = load_params().recipe("v3").epochs
+    assert epochs == 2
+    at_epoch(monkeypatch, {1: server.kill})
+    write_curves = stage.write_curves  # between the training and its end
+    monkeypatch.setattr(stage, "write_curves", lambda *given: (server.start(), write_curves(*given)))
+    train(workplace, "v3")
+    assert "MLflow does not answer; metrics wait in" in caplog.text
+    run, losses = only_run()
+    assert (run.info.status, len(losses)) == ("FINISHED", epochs)
+
+
+@pytest.mark.parametrize("version", ["v3", "v8"])  # the best epoch, a moving average
+def test_server_that_stays_dead_costs_no_training(workplace, server, monkeypatch, caplog, version):  # noqa: F811
+    caplog.set_level("INFO")
+    whole = train(workplace, version)
+    client = tracking.connect()
+    client.delete_run(only_run()[0].info.run_id)
+    at_epoch(monkeypatch, {0: server.kill})
+    with pytest.raises(PipelineError, match="MLflow at http.* does not answer, or refuses .*: nothing is lost"):
+        train(workplace, version)
+    server.start()
+    caplog.clear()
+    again = train(workplace, version)
+    assert "epoch 1/2" not in caplog.text
+    assert "epoch 2/2" not in caplog.text
+    assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)
+    run, losses = only_run()
+    assert (run.info.status, len(losses)) == ("FINISHED", 2)
+    assert not list((workplace / "checkpoints").rglob("unsent.jsonl"))
+
+
+def test_server_that_is_not_there_is_an_error_in_a_sentence(workplace, server):  # noqa: F811
+    server.kill()
+    with pytest.raises(PipelineError, match="does not answer"):
+        train(workplace, "v3")
