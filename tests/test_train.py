@@ -1,5 +1,8 @@
 """Every recipe for a step or two, on faces that are told apart by their brightness, with a real tracking store."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -113,6 +116,23 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
     assert "epoch 1/2" not in caplog.text
     assert "epoch 2/2" in caplog.text
     assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)
+
+
+@pytest.mark.parametrize("version", ["v6", "v8"])  # with SWA and mixup, with EMA and random changes
+def test_a_killed_training_ends_as_an_unbroken_one(workplace, version):
+    set_param(workplace, version, at_sample={**load_params().recipes[version].at_sample.model_dump(), "epochs": 6})
+    whole = load_file(train(workplace, version).weights)
+    inputs = ["data/faces", "data/splits.parquet", f"data/inputs/{version}"]
+    stage = [sys.executable, "-m", "pipeline.stages.train", version, *inputs, "models", f"curves/{version}.csv"]
+    with subprocess.Popen(stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:  # a line an epoch
+            if "epoch 3/6" in line:
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert list((workplace / "checkpoints").rglob("last.ckpt"))
+    again = load_file(train(workplace, version).weights)
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, msg=name)
 
 
 def test_a_version_starts_from_the_parent_with_the_better_validation_score(workplace, caplog):

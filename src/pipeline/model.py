@@ -41,6 +41,11 @@ class ExpressionModel(pl.LightningModule):
         if augment := self.trainer.datamodule.train_faces.augment:  # type: ignore[attr-defined]
             augment.set_random_seed(seed)
 
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Seed dropout and mixing once more: when the loader takes its own seed depends on how the run began."""
+        if batch_idx == 0:
+            torch.manual_seed(self.seed + self.current_epoch)
+
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the loss of a batch, its faces mixed in pairs if the recipe says so.
 
