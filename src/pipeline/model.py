@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
@@ -136,11 +137,11 @@ class MovingAveraging(WeightAveraging):
     def __init__(self, decay: float) -> None:
         """Keep this share of the average at each step, once there were many."""
 
-        def mean(average: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
+        def update(averages: Any, weights: Any, steps: Tensor | int) -> None:
             keep = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            return keep * average + (1 - keep) * weights
+            get_ema_multi_avg_fn(keep)(averages, weights, steps)
 
-        super().__init__(use_buffers=True, avg_fn=mean)
+        super().__init__(use_buffers=True, multi_avg_fn=update)
 
 
 def choose_precision(asked: str) -> str:
