@@ -8,6 +8,7 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from pipeline import backbones  # noqa: F401  # registers them with timm
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.recipes import LastLayers, LastStages, Recipe

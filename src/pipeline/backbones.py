@@ -1,0 +1,123 @@
+"""Backbones that timm has none of: the convolutional networks of other systems on FER2013, under timm's own registry.
+
+`timm.create_model` builds them by name as it builds its own, so recipes and stages need to know nothing of them. Each
+takes `img_size`, the side of the faces in pixels, and gives features (batch, num_features).
+"""
+
+from typing import Any
+
+import torch
+from timm.models import register_model
+from torch import Tensor, nn
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # faces in -1..1
+
+
+class Backbone(nn.Module):
+    """Layers that turn faces (batch, channels, side, side) into features (batch, num_features)."""
+
+    def __init__(self, layers: nn.Module, in_chans: int, img_size: int) -> None:
+        """Take the layers, and find out how many features they give for faces of `img_size` pixels."""
+        super().__init__()
+        self.layers = layers
+        self.pretrained_cfg = {"mean": MEAN, "std": STD}
+        with torch.no_grad():
+            self.num_features = self.eval().forward(torch.zeros(1, in_chans, img_size, img_size)).shape[1]
+        self.train()
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Return the features of faces."""
+        return self.layers(faces)
+
+
+class Residual(nn.Module):
+    """Two separable convolutions and a pooling to half the side, beside a strided 1x1 convolution (Chollet 2017)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        """Build a block between two widths."""
+        super().__init__()
+        self.body = nn.Sequential(
+            *_separable(width_in, width_out),
+            nn.ReLU(),
+            *_separable(width_out, width_out),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(width_in, width_out, 1, stride=2, bias=False), nn.BatchNorm2d(width_out)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the sum of both ways."""
+        return self.body(features) + self.shortcut(features)
+
+
+class Attention(nn.Module):
+    """Convolutional block attention: what matters by channel, then by place (Woo et al. 2018, "CBAM", ECCV)."""
+
+    def __init__(self, width: int, reduction: int = 16) -> None:
+        """Build it for features of a width."""
+        super().__init__()
+        self.channels = nn.Sequential(
+            nn.Conv2d(width, max(1, width // reduction), 1), nn.ReLU(), nn.Conv2d(max(1, width // reduction), width, 1)
+        )
+        self.places = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features (batch, width, height, width), weighted."""
+        mean, most = features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
+        features = features * (self.channels(mean) + self.channels(most)).sigmoid()
+        pooled = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], 1)
+        return features * self.places(pooled).sigmoid()
+
+
+@register_model
+def basic_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
+    """Four convolutions of 32, 64, 256 and 512 channels, each pooled to half the side, with dropout."""
+    layers = nn.Sequential()
+    width = in_chans
+    for channels, dropout in ((32, 0.1), (64, 0.1), (256, 0.1), (512, 0.2)):
+        layers.extend([nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(dropout)])
+        width = channels
+    return Backbone(layers.append(nn.Flatten()), in_chans, img_size)
+
+
+@register_model
+def separable_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
+    """Five residual blocks of separable convolutions with 32 to 512 channels, and the mean over all places."""
+    widths = (32, 64, 128, 256, 512)
+    stem = [nn.Conv2d(in_chans, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    blocks = [Residual(width_in, width_out) for width_in, width_out in zip(widths, widths[1:], strict=False)]
+    layers = nn.Sequential(*stem, Residual(widths[0], widths[0]), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Backbone(layers, in_chans, img_size)
+
+
+@register_model
+def cbam_cnn(in_chans: int = 3, img_size: int = 224, **_: Any) -> Backbone:
+    """Four convolutions of 32 to 256 channels, each with attention by channel and place, and the mean over places."""
+    layers = nn.Sequential()
+    width = in_chans
+    for channels in (32, 64, 128, 256):
+        convolution = nn.Conv2d(width, channels, 3, padding=1, bias=False)
+        layers.extend([convolution, nn.BatchNorm2d(channels), nn.ReLU(), Attention(channels), nn.MaxPool2d(2)])
+        width = channels
+    return Backbone(layers.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()]), in_chans, img_size)
+
+
+@register_model
+def four_layer_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
+    """Four convolutions of 64 (3x3), 128 (5x5), 512 and 512 channels, normalized, pooled to half, with dropout."""
+    layers = nn.Sequential()
+    width = in_chans
+    for channels, side in ((64, 3), (128, 5), (512, 3), (512, 3)):
+        convolution = nn.Conv2d(width, channels, side, padding=side // 2, bias=False)
+        layers.extend([convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)])
+        width = channels
+    return Backbone(layers.append(nn.Flatten()), in_chans, img_size)
+
+
+def _separable(width_in: int, width_out: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
+        nn.Conv2d(width_in, width_out, 1, bias=False),
+        nn.BatchNorm2d(width_out),
+    ]

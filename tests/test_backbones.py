@@ -1,0 +1,42 @@
+import pytest
+import timm
+import torch
+
+from pipeline.backbones import Attention
+from pipeline.networks import ExpressionNetwork
+from pipeline.recipes import Recipe
+
+# Side of the faces, features, and parameters of the backbone, worked out by hand from the reports.
+REPORTED = {
+    "basic_cnn": (48, 512 * 3 * 3, (9 * 1 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 256 + (9 * 256 + 1) * 512),
+    "four_layer_cnn": (
+        48, 512 * 3 * 3, 9 * 64 + 25 * 64 * 128 + 9 * 128 * 512 + 9 * 512 * 512 + 2 * (64 + 128 + 512 + 512)
+    ),
+    "separable_cnn": (48, 512, None),
+    "cbam_cnn": (64, 256, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_backbone_of_another_system_is_built_by_its_name(name):
+    side, features, parameters = REPORTED[name]
+    settings = {"backbone": name, "backbone_args": {"img_size": side}, "image_size": side, "colour": "grey"}
+    network = ExpressionNetwork(Recipe.model_validate({"data": ["fer2013"], "pretrained": False, **settings}))
+    assert timm.is_model(name)
+    assert network.head[-1].in_features == features
+    assert network(torch.zeros(2, side, side, 3, dtype=torch.uint8)).shape == (2, 7)
+    if parameters:
+        assert sum(parameter.numel() for parameter in network.backbone.parameters()) == parameters
+
+
+def test_attention_weighs_channels_and_places_by_0_to_1():
+    features = torch.rand(2, 32, 6, 6) + 0.5
+    weights = Attention(32)(features) / features
+    assert 0 < weights.min() < weights.max() < 1
+    # The weight of a place of a channel is the product of the channel's and the place's.
+    ratios = weights[:, :, :, :] / weights[:, :1]
+    torch.testing.assert_close(ratios, ratios[:, :, :1, :1].expand_as(ratios))
+
+
+def test_attention_needs_no_more_places_than_one():
+    assert Attention(8)(torch.rand(1, 8, 1, 1)).shape == (1, 8, 1, 1)
