@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from pipeline.networks import ExpressionNetwork
-from pipeline.optimization import build_optimizer, build_schedule
+from pipeline.optimization import OPTIMIZERS, build_optimizer, build_schedule
 from pipeline.recipes import Recipe
 
 STEPS, EPOCHS = 100, 10
@@ -80,6 +82,19 @@ def test_phases_follow_each_other_each_from_the_full_rate():
     assert seen[49] < 0.02
     assert seen[50] == pytest.approx(1)
     assert seen[75] == pytest.approx(0.5, abs=0.02)
+
+
+def test_rate_stays_and_then_falls_by_a_factor_an_epoch():
+    seen = rates({"name": "constant", "share": 0.2}, {"name": "exponential", "decay": 0.1, "share": 0.8})
+    assert seen[:21] == pytest.approx([1.0] * 21)
+    assert seen[30] == pytest.approx(math.exp(-0.1))
+    assert seen[-1] == pytest.approx(math.exp(-0.1 * 79 / 10))
+
+
+def test_optimizer_is_the_one_that_the_recipe_names():
+    network = ExpressionNetwork(recipe())
+    built = {name: type(build_optimizer(network, recipe(name=name).optimizer)).__name__ for name in OPTIMIZERS}
+    assert built == {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
 
 
 def test_plateau_follows_the_validation_loss():

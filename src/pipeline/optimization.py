@@ -1,6 +1,7 @@
 """Optimizers with their parameter groups, and learning-rate schedules, from what a recipe says."""
 
 import itertools
+import math
 from typing import Any
 
 from torch import optim
@@ -8,9 +9,19 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.networks import ExpressionNetwork
-from pipeline.recipes import Cosine, OneCycle, Optimizer, Plateau, Recipe, SchedulePhase, WarmRestarts
+from pipeline.recipes import (
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Optimizer,
+    Plateau,
+    Recipe,
+    SchedulePhase,
+    WarmRestarts,
+)
 
-OPTIMIZERS: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+OPTIMIZERS: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD, "rmsprop": optim.RMSprop}
 NESTEROV = {"sgd": {"momentum": 0.9, "nesterov": True}}
 
 
@@ -67,6 +78,10 @@ def _phase(optimizer: optim.Optimizer, phase: SchedulePhase, steps: int, steps_p
     if isinstance(phase, Cosine):
         period = steps if phase.period is None else round(phase.period * steps_per_epoch)
         return optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, period), eta_min=phase.minimum_lr)
+    if isinstance(phase, Constant):
+        return optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+    if isinstance(phase, Exponential):
+        return optim.lr_scheduler.ExponentialLR(optimizer, math.exp(-phase.decay / steps_per_epoch))
     assert isinstance(phase, WarmRestarts)
     return optim.lr_scheduler.CosineAnnealingWarmRestarts(
         optimizer, max(1, round(phase.period * steps_per_epoch)), T_mult=phase.growth, eta_min=phase.minimum_lr

@@ -36,7 +36,7 @@ class LastStages(Section):
 class Optimizer(Section):
     """The optimizer; `backbone_lr` gives the backbone a rate of its own."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
     lr: Positive = 1e-4
     backbone_lr: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -72,6 +72,19 @@ class WarmRestarts(Phase):
     minimum_lr: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Constant(Phase):
+    """Stays at the rate."""
+
+    name: Literal["constant"]
+
+
+class Exponential(Phase):
+    """Falls from the rate by the factor e^-`decay` an epoch."""
+
+    name: Literal["exponential"]
+    decay: Positive = 0.1
+
+
 class Plateau(Phase):
     """Lowers the rate by `factor` when the validation loss has not fallen for `patience` epochs."""
 
@@ -80,7 +93,9 @@ class Plateau(Phase):
     patience: Count = 2
 
 
-SchedulePhase = Annotated[OneCycle | Cosine | WarmRestarts | Plateau, Field(discriminator="name")]
+SchedulePhase = Annotated[
+    OneCycle | Cosine | WarmRestarts | Constant | Exponential | Plateau, Field(discriminator="name")
+]
 
 
 class Loss(Section):
