@@ -109,9 +109,12 @@ def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
         with ProcessPoolExecutor(CORES) as pool:
             list(pool.map(work, shares, targets))
 
+    def list_zip() -> None:
+        zipfile.ZipFile(opened.address).close()
+
     def limit(steps: tuple[str, ...]) -> Callable[[], None]:
         def list_and_work() -> None:
-            zipfile.ZipFile(opened.address).close()
+            list_zip()
             on_all_cores(partial(at_most, address=opened.address, steps=steps, cropped=source.cropped))
 
         return list_and_work
@@ -125,7 +128,7 @@ def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
             whole()
 
     contenders = {
-        "list": lambda: zipfile.ZipFile(opened.address).close(),
+        "list": list_zip,
         **{step: limit(STEPS[: number + 1]) for number, step in enumerate(STEPS)},
         "bare": bare,
         "hash": partial(on_all_cores, partial(hash_all, address=opened.address)),

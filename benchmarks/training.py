@@ -18,7 +18,7 @@ import torch
 from loading import write_tables
 from pytorch_lightning.callbacks import Callback
 from rounds import ask_for_rounds, rate, ratio
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline import tracking
 from pipeline.data import FaceData
@@ -82,7 +82,9 @@ def bare(recipe: Recipe, data: FaceData, params: TrainParams) -> Clock:
     loader = data.train_dataloader()
     optimizer = build_optimizer(network, recipe.optimizer)
     schedule = build_schedule(optimizer, recipe, len(loader))
-    average = AveragedModel(network, avg_fn=get_ema_avg_fn(recipe.ema.decay), use_buffers=True) if recipe.ema else None
+    average = None
+    if recipe.ema:
+        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema.decay), use_buffers=True)
     mixed = params.precision == "bf16-mixed"
     for faces, targets in loader:
         clock.on_train_batch_start()

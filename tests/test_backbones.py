@@ -34,7 +34,7 @@ def test_attention_weighs_channels_and_places_by_0_to_1():
     weights = Attention(32)(features) / features
     assert 0 < weights.min() < weights.max() < 1
     # The weight of a place of a channel is the product of the channel's and the place's.
-    ratios = weights[:, :, :, :] / weights[:, :1]
+    ratios = weights / weights[:, :1]
     torch.testing.assert_close(ratios, ratios[:, :, :1, :1].expand_as(ratios))
 
 

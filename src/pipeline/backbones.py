@@ -4,6 +4,7 @@
 takes `img_size`, the side of the faces in pixels, and gives features (batch, num_features).
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -57,9 +58,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, reduction: int = 16) -> None:
         """Build it for features of a width."""
         super().__init__()
-        self.channels = nn.Sequential(
-            nn.Conv2d(width, max(1, width // reduction), 1), nn.ReLU(), nn.Conv2d(max(1, width // reduction), width, 1)
-        )
+        narrow = max(1, width // reduction)
+        self.channels = nn.Sequential(nn.Conv2d(width, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, width, 1))
         self.places = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -74,10 +74,8 @@ class Attention(nn.Module):
 def basic_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
     """Four convolutions of 32, 64, 256 and 512 channels, each pooled to half the side, with dropout."""
     layers = nn.Sequential()
-    width = in_chans
-    for channels, dropout in ((32, 0.1), (64, 0.1), (256, 0.1), (512, 0.2)):
-        layers.extend([nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(dropout)])
-        width = channels
+    for (before, width), dropout in zip(pairwise((in_chans, 32, 64, 256, 512)), (0.1, 0.1, 0.1, 0.2), strict=True):
+        layers.extend([nn.Conv2d(before, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(dropout)])
     return Backbone(layers.append(nn.Flatten()), in_chans, img_size)
 
 
@@ -86,7 +84,7 @@ def separable_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
     """Five residual blocks of separable convolutions with 32 to 512 channels, and the mean over all places."""
     widths = (32, 64, 128, 256, 512)
     stem = [nn.Conv2d(in_chans, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
-    blocks = [Residual(width_in, width_out) for width_in, width_out in zip(widths, widths[1:], strict=False)]
+    blocks = [Residual(before, width) for before, width in pairwise(widths)]
     layers = nn.Sequential(*stem, Residual(widths[0], widths[0]), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Backbone(layers, in_chans, img_size)
 
@@ -95,11 +93,9 @@ def separable_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
 def cbam_cnn(in_chans: int = 3, img_size: int = 224, **_: Any) -> Backbone:
     """Four convolutions of 32 to 256 channels, each with attention by channel and place, and the mean over places."""
     layers = nn.Sequential()
-    width = in_chans
-    for channels in (32, 64, 128, 256):
-        convolution = nn.Conv2d(width, channels, 3, padding=1, bias=False)
-        layers.extend([convolution, nn.BatchNorm2d(channels), nn.ReLU(), Attention(channels), nn.MaxPool2d(2)])
-        width = channels
+    for before, width in pairwise((in_chans, 32, 64, 128, 256)):
+        convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
+        layers.extend([convolution, nn.BatchNorm2d(width), nn.ReLU(), Attention(width), nn.MaxPool2d(2)])
     return Backbone(layers.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()]), in_chans, img_size)
 
 
@@ -107,11 +103,9 @@ def cbam_cnn(in_chans: int = 3, img_size: int = 224, **_: Any) -> Backbone:
 def four_layer_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
     """Four convolutions of 64 (3x3), 128 (5x5), 512 and 512 channels, normalized, pooled to half, with dropout."""
     layers = nn.Sequential()
-    width = in_chans
-    for channels, side in ((64, 3), (128, 5), (512, 3), (512, 3)):
-        convolution = nn.Conv2d(width, channels, side, padding=side // 2, bias=False)
-        layers.extend([convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)])
-        width = channels
+    for (before, width), side in zip(pairwise((in_chans, 64, 128, 512, 512)), (3, 5, 3, 3), strict=True):
+        convolution = nn.Conv2d(before, width, side, padding=side // 2, bias=False)
+        layers.extend([convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)])
     return Backbone(layers.append(nn.Flatten()), in_chans, img_size)
 
 
