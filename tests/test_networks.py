@@ -50,14 +50,22 @@ def test_residual_blocks_begin_as_the_identity():
 
 def test_frozen_backbone_neither_learns_nor_counts_statistics():
     network = build(backbone="efficientnet_b0", head=["batch_norm"])
-    network.freeze("none")
-    network.train()
+    network.freeze("none")  # which is enough: Lightning leaves every layer in the mode in which it finds it
     before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     network(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)).sum().backward()
     assert learning(network) == set()
     assert all(torch.equal(before[name], value) for name, value in network.backbone.state_dict().items())
     assert network.head[0].num_batches_tracked == 1
     assert all(parameter.grad is not None for parameter in network.head.parameters())
+
+
+def test_a_frozen_backbone_stays_still_when_training_begins_again():
+    network = build(backbone="efficientnet_b0")
+    network.freeze("none")
+    network.eval()
+    network.train()
+    assert network.head.training
+    assert not any(module.training for module in network.backbone.modules() if list(module.parameters(recurse=False)))
 
 
 def test_last_stages_learn_with_what_follows_them():

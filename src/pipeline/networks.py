@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from pipeline import backbones  # noqa: F401  # registers them with timm
 from pipeline.errors import PipelineError
-from pipeline.labels import LABELS
 from pipeline.recipes import LastLayers, LastStages, Recipe
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601, as OpenCV and Pillow have it
 
 
 class ExpressionNetwork(nn.Module):
-    """Faces in, seven logits out.
+    """Faces in, one logit for each of the recipe's classes out: for each of the seven labels, as a rule.
 
     `forward` takes uint8 faces (batch, side, side, 3), RGB, makes them grey if the recipe says so, and scales them
     itself by the backbone's own mean and standard deviation, so training, evaluation and the exported model can not
@@ -37,7 +36,10 @@ class ExpressionNetwork(nn.Module):
         super().__init__()
         self.backbone = _backbone(recipe, recipe.pretrained if pretrained is None else pretrained)
         facts: Any = self.backbone  # timm's models say these of themselves; nn.Module does not know it
-        self.head = _head(recipe.head, facts.num_features)
+        width = getattr(facts, "head_hidden_size", facts.num_features)  # VGG's own layers come in between
+        self.head = _head(recipe.head, width, len(recipe.classes))
+        if recipe.normalize_logits:
+            self.head.append(nn.BatchNorm1d(len(recipe.classes)))
         mean, std = (255 * torch.tensor(facts.pretrained_cfg[name]) for name in ("mean", "std"))
         if recipe.colour == "grey":
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
@@ -47,7 +49,7 @@ class ExpressionNetwork(nn.Module):
         self.register_buffer("grey", grey, persistent=False)
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Return logits (batch, 7), float, for uint8 faces (batch, side, side, 3)."""
+        """Return logits (batch, classes), float, for uint8 faces (batch, side, side, 3)."""
         return self.classify(self.normalize(faces))
 
     def normalize(self, faces: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class ExpressionNetwork(nn.Module):
         return (pixels - self.mean) / self.std
 
     def classify(self, faces: Tensor) -> Tensor:
-        """Return logits (batch, 7) for normalized faces (batch, channels, side, side)."""
+        """Return logits (batch, classes) for normalized faces (batch, channels, side, side)."""
         return self.head(self.backbone(faces))
 
     def freeze(self, trainable: str | LastLayers | LastStages) -> None:
@@ -71,6 +73,7 @@ class ExpressionNetwork(nn.Module):
         learning = _learning(self.backbone, trainable)
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad = name in learning
+        self.train(self.training)  # Lightning leaves every layer in the mode in which it finds it
 
     def train(self, mode: bool = True) -> "ExpressionNetwork":
         """Switch to training mode, but for the frozen layers: their batch-norm statistics stay as in evaluation."""
@@ -151,7 +154,7 @@ def _silence_branches(backbone: nn.Module) -> None:
             nn.init.zeros_(last.weight)
 
 
-def _head(layers: tuple[str | dict[str, float], ...], width: int) -> nn.Sequential:
+def _head(layers: tuple[str | dict[str, float], ...], width: int, classes: int) -> nn.Sequential:
     head = nn.Sequential()
     for layer in layers:
         if layer == "relu":
@@ -165,7 +168,7 @@ def _head(layers: tuple[str | dict[str, float], ...], width: int) -> nn.Sequenti
             width = int(layer["linear"])
         else:
             raise PipelineError(f"{layer!r} is no layer of a head")
-    return head.append(nn.Linear(width, len(LABELS)))
+    return head.append(nn.Linear(width, classes))
 
 
 def _learning(backbone: Any, trainable: str | LastLayers | LastStages) -> set[str]:
