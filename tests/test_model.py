@@ -88,6 +88,25 @@ def test_ema_ends_with_the_moving_average_of_the_weights_after_each_step():
     assert not torch.equal(final, seen.steps[-1])
 
 
+def test_gradients_are_clipped_to_the_norm_that_the_recipe_says():
+    norms = []
+
+    class Norms(pl.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, _):
+            gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+            norms.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))))
+
+    before = model(optimizer={"name": "sgd", "lr": 1e-9})
+    fit(before, Norms(), epochs=1)
+    clip = min(norms) / 2
+    moved = model(optimizer={"name": "sgd", "lr": 1.0, "weight_decay": 0}, clip_gradients=clip)
+    first = [parameter.detach().clone() for parameter in moved.network.parameters()]
+    fit(moved, epochs=1, limit_train_batches=1, gradient_clip_val=moved.recipe.clip_gradients)
+    steps = [(new.detach() - old).norm() for new, old in zip(moved.network.parameters(), first, strict=True)]
+    # Nesterov's first step is (1 + momentum) times the gradient.
+    assert float(torch.linalg.vector_norm(torch.stack(steps))) == pytest.approx(1.9 * clip, rel=1e-3)
+
+
 def test_swa_and_ema_exclude_each_other():
     with pytest.raises(ValidationError, match="swa and ema both average the weights; choose one"):
         recipe(swa={}, ema={})

@@ -2,17 +2,26 @@ import pytest
 import torch
 
 from pipeline.networks import ExpressionNetwork
-from pipeline.recipes import Recipe
+from pipeline.recipes import Recipe, Views
 from pipeline.views import average, views
 
 FACES = torch.rand(2, 3, 64, 64)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("flip", 2), ("five_crop", 5), ("ten_crop", 10)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("none", 1), ("flip", 2), ("five_crop", 5), ("ten_crop", 10), (Views(views=4), 4)]
+)
 def test_views_have_the_shape_of_the_faces(kind, count):
     shown = list(views(FACES, kind))
     assert len(shown) == count
     assert all(view.shape == FACES.shape for view in shown)
+
+
+def test_random_views_differ_and_are_the_same_every_time():
+    first, again = (list(views(FACES, Views(views=6))) for _ in range(2))
+    assert all(torch.equal(view, other) for view, other in zip(first, again, strict=True))
+    assert torch.equal(first[0], FACES)
+    assert len({view.numpy().tobytes() for view in first}) == 6
 
 
 def test_an_unknown_kind_is_refused():
