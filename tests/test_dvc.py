@@ -12,7 +12,7 @@ import yaml
 from dvc.repo import Repo
 from imports import PACKAGE, ROOT, local_imports
 
-FILES = ("dvc.yaml", "parents/dvc.yaml")
+FILES = ("dvc.yaml", "parents/dvc.yaml", "zoo/dvc.yaml")
 DATASETS = ("fer2013", "rafdb", "affectnet", "wild")
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's own
@@ -31,7 +31,7 @@ STAGES = {f"{file}:{name}": stage for file in FILES for name, stage in stages_of
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a DVC project with the repository's own dvc.yaml files and params, and nothing else."""
     folder = tmp_path_factory.mktemp("project")
-    for file in (*FILES, "params.yaml"):
+    for file in (*FILES, "params.yaml", "zoo/params.yaml"):
         (folder / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,7 @@ def asked_for(
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_of_a_stage_is_exactly_what_its_module_imports(stage: str) -> None:
     (module,) = re.findall(r"^python -m (\S+)", STAGES[stage]["cmd"])
-    if stage.startswith("dvc.yaml"):
+    if not stage.startswith("parents/"):
         assert module == f"pipeline.stages.{stage.partition(':')[2]}"
     listed = [name for name in STAGES[stage]["deps"] if name.endswith(".py")]
     # Code that goes into what a stage makes, such as the service, counts with all it imports, as the module does.
@@ -78,7 +78,7 @@ def test_page_depends_on_its_template() -> None:
 
 def test_every_module_of_a_stage_has_its_stage() -> None:
     modules = {file.stem for file in (PACKAGE / "pipeline" / "stages").glob("[!_]*.py")}
-    assert modules == set(stages_of("dvc.yaml"))
+    assert modules == {*stages_of("dvc.yaml"), *stages_of("zoo/dvc.yaml")}
 
 
 def test_versions_that_start_from_others_have_their_block_in_parents() -> None:
@@ -106,7 +106,32 @@ def test_dvc_lists_a_stage_for_each_item(asked_for: Callable[..., Any]) -> None:
     versions = {f"{stage}@v{n}" for stage in ("inputs", "train", "evaluate") for n in range(1, 8)}
     datasets = {f"{stage}@{name}" for stage in ("download", "harmonize") for name in DATASETS}
     alone = {"split", "validate", "promote", "package"}
+    listed = [name for name in listed if not name.startswith("zoo/")]
     assert set(listed) == versions | datasets | alone | {"parents/dvc.yaml:v7@v3", "parents/dvc.yaml:v7@v6"}
+
+
+def test_the_zoo_has_a_stage_for_each_system_and_the_pipeline_needs_none_of_them(asked_for: Callable[..., Any]) -> None:
+    assert not [name for stages in asked_for({}).items() for name in (stages[0], *stages[1]) if "zoo" in name]
+    zoo = yaml.safe_load((ROOT / "zoo/params.yaml").read_text())
+    with Repo() as repo:
+        graph = repo.index.graph
+        stages = {
+            s.name: {d.addressing for d in networkx.descendants(graph, s)} for s in repo.stage.collect("zoo/dvc.yaml")
+        }
+    systems = {f"{stage}@{name}" for stage in ("inputs", "train", "evaluate") for name in zoo["run"]}
+    assert set(stages) == systems | {f"combine@{name}" for name in zoo["ensembles"]}
+    assert {"validate", "harmonize@fer2013", "zoo/dvc.yaml:train@basic_cnn"} <= stages["combine@stacking"]
+    assert not [name for name in stages["train@vit"] if name.startswith("zoo/dvc.yaml:train")]
+
+
+def test_the_zoo_runs_the_same_stages_on_the_same_data() -> None:
+    ours, zoos = stages_of("dvc.yaml"), stages_of("zoo/dvc.yaml")
+    for name in set(ours) & set(zoos):
+        theirs = yaml.safe_dump(zoos[name]).replace("zoo/inputs", "data/inputs").replace("zoo/", "")
+        code = [dep for dep in ours[name]["deps"] if dep.endswith(".py")]
+        assert code == [dep for dep in zoos[name]["deps"] if dep.endswith(".py")]
+        assert all(dep in theirs for dep in ours[name]["deps"])
+        assert zoos[name]["wdir"] == ".."
 
 
 def test_everything_ends_in_the_package(asked_for: Callable[..., Any]) -> None:

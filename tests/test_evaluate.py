@@ -112,9 +112,26 @@ def test_a_dataset_without_test_faces_is_judged_on_validation_and_says_so():
             "tta": None,
         }
     )
-    result = evaluate(faces, ("fer2013",), EvaluateParams())
+    result = evaluate(faces, Recipe(data=("fer2013",), backbone="test_resnet"), EvaluateParams())
     assert result["datasets"]["fer2013"]["split"] == "validation"
     assert result["own"]["accuracy"] == 1
+
+
+def test_a_version_is_judged_by_faces_of_its_classes_alone():
+    faces = pd.DataFrame(
+        {
+            "dataset": "fer2013",
+            "split": "test",
+            "label_id": range(7),
+            "leaked": False,
+            "probabilities": [[0.1, 0.9] if label_id == LABEL_IDS["happy"] else [0.8, 0.2] for label_id in range(7)],
+            "tta": None,
+        }
+    )
+    recipe = Recipe(data=("fer2013",), backbone="test_resnet", one_against_rest="happy", leave_out=("disgust",))
+    result = evaluate(faces, recipe, EvaluateParams())
+    assert (result["own"]["n"], result["own"]["accuracy"]) == (6, 1)
+    assert {name: part["support"] for name, part in result["classes"].items()} == {"rest": 5, "happy": 1}
 
 
 def number(faces: Path, dataset: str, truth: dict[str, str], chosen: dict[str, str]) -> None:

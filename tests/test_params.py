@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.errors import PipelineError
 from pipeline.params import DATASETS, Params, load_params
@@ -152,3 +153,52 @@ def test_parent_with_another_backbone_is_refused(write_params: Write) -> None:
 def test_recipe_is_that_of_the_chosen_scale(write_params: Write) -> None:
     assert load_params(write_params({"scale": "full"})).recipe("v3").backbone == "convnext_large.fb_in22k_ft_in1k"
     assert load_params(write_params({"scale": "sample"})).recipe("v3").backbone == "convnext_atto"
+
+
+ZOO = {
+    "run": ["one", "two"],
+    "recipes": {
+        "one": {"data": ["fer2013"], "backbone": "basic_cnn"},
+        "two": {"data": ["fer2013"], "backbone": "basic_cnn", "one_against_rest": "happy"},
+    },
+    "ensembles": {"both": {"how": "average", "of": ["one", "two"]}},
+}
+REFUSED_IN_THE_ZOO: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": ({"recipes": {"one": {"data": ["fer2013"], "backbone": "x", "epoch": 3}}}, "did you mean epochs?"),
+    "run without recipe": ({"run": ["one", "two", "three"]}, "run: there is no recipe 'three'; there are one, two"),
+    "member that does not run": ({"run": ["one"]}, "ensembles.both.of names two, which is no ensemble"),
+    "of itself": ({"ensembles": {"both": {"how": "average", "of": ["one", "both"]}}}, "both is made of itself"),
+    "name of a version": ({"recipes": {**ZOO["recipes"], "v1": ZOO["recipes"]["one"]}}, "name of a recipe in"),
+    "name of a recipe": ({"ensembles": {"one": {"how": "average", "of": ["one", "two"]}}}, "has the name of a recipe"),
+}
+
+
+def write_zoo(params: Path, **changes: Any) -> None:
+    folder = params.parent / "zoo"
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump({**ZOO, **changes}))
+
+
+def test_systems_of_the_zoo_are_found_by_name_like_versions(write_params: Write) -> None:
+    file = write_params()
+    write_zoo(file)
+    params = load_params(file)
+    assert params.recipe("two").classes == ("rest", "happy")
+    assert "two" not in params.recipes
+    assert params.zoo.systems("both") == ("one", "two")
+
+
+@pytest.mark.parametrize("case", REFUSED_IN_THE_ZOO)
+def test_mistakes_in_the_zoo_are_sentences_that_name_its_file(write_params: Write, case: str) -> None:
+    file = write_params()
+    changes, said = REFUSED_IN_THE_ZOO[case]
+    write_zoo(file, **changes)
+    with pytest.raises(PipelineError, match=f"zoo/params.yaml: .*{re.escape(said)}"):
+        load_params(file)
+
+
+def test_a_version_that_tells_one_label_from_the_rest_is_refused(write_params: Write) -> None:
+    with pytest.raises(
+        PipelineError, match="v1 tells one label from the rest, and can not be served; it belongs in zoo"
+    ):
+        load_params(write_params({"recipes.v1.one_against_rest": "happy"}))

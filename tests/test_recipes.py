@@ -213,7 +213,7 @@ def test_sample_scale_shortens_periods_with_the_epochs_but_not_below_one() -> No
 
 
 def test_backbone_of_no_known_family_stays() -> None:
-    assert smallest_backbone("resnet18.a1_in1k") == "resnet18.a1_in1k"
+    assert smallest_backbone("densenet121.ra_in1k") == ("densenet121.ra_in1k", {})
 
 
 def test_a_large_dataset_gets_fewer_epochs_at_sample_scale_only() -> None:

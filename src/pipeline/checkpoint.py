@@ -7,7 +7,6 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from pipeline.files import read_output, sha256_of, write_json, written_whole
-from pipeline.labels import LABELS
 from pipeline.networks import ExpressionNetwork
 from pipeline.recipes import Recipe
 
@@ -50,7 +49,7 @@ def save_checkpoint(folder: Path, network: ExpressionNetwork, recipe: Recipe, fa
         "std": [round(float(value) * scale, 6) for value in network.std.flatten()],
         "interpolation": "area where the face shrinks, bilinear where it grows",
     }
-    content = {"labels": list(LABELS), "preprocessing": preprocessing, **facts, "recipe": recipe.model_dump()}
+    content = {"labels": list(recipe.classes), "preprocessing": preprocessing, **facts, "recipe": recipe.model_dump()}
     write_json(folder / FACTS, content)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, get_worker_info
 
 from pipeline.augment import build_augmentation
+from pipeline.balancing import Copies, balance
 from pipeline.errors import PipelineError
 from pipeline.loading import Batch, Faces
 from pipeline.recipes import Recipe
@@ -34,20 +35,25 @@ class FaceData(pl.LightningDataModule):
             PipelineError: if a split that training needs is empty.
         """
         super().__init__()
-        tables = {
-            split: pd.concat([read_split(faces, splits, name, split) for name in recipe.data], ignore_index=True)
-            for split in ("train", "validation")
-        }
+        tables = {split: _read(faces, splits, recipe, split) for split in ("train", "validation")}
         for split, table in tables.items():
             if table.empty:
                 raise PipelineError(f"there are no {split} faces in {', '.join(recipe.data)}")
-        augment = build_augmentation(
-            recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=seed
-        )
-        self.train_faces = Faces(faces, tables["train"], recipe.image_size, augment)
-        self.validation_faces = Faces(faces, tables["validation"], recipe.image_size)
         self.recipe, self.seed = recipe, seed
+        self.train_faces = self._training(faces, tables["train"])
+        self.validation_faces = Faces(faces, tables["validation"], recipe.image_size, classes=len(recipe.classes))
         self.workers = self.train_faces.count_workers(workers)
+
+    def _training(self, faces: Path, table: pd.DataFrame) -> Faces:
+        recipe, copies = self.recipe, None
+        augment = build_augmentation(
+            recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=self.seed
+        )
+        if recipe.balance:
+            kept, copied = balance(table.label_id.to_numpy(), recipe.balance.faces_per_class, self.seed)
+            table = table.iloc[kept]
+            copies = Copies(copied, recipe.balance, recipe.image_size, self.seed)
+        return Faces(faces, table, recipe.image_size, augment, classes=len(recipe.classes), copies=copies)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of training faces, shuffled, or drawn so that every label is as frequent as any other."""
@@ -72,6 +78,13 @@ class FaceData(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _read(faces: Path, splits: Path, recipe: Recipe, split: str) -> pd.DataFrame:
+    """Read the faces of a split that a recipe learns from or is judged by, with its classes for the labels."""
+    table = pd.concat([read_split(faces, splits, name, split) for name in recipe.data], ignore_index=True)
+    table = table.assign(label_id=recipe.class_ids(table.label_id.to_numpy()))
+    return table[table.label_id >= 0].reset_index(drop=True)
 
 
 def _draw_its_own_changes(process: int) -> None:

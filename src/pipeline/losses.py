@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.labels import LABELS
 from pipeline.recipes import Loss
 
 
@@ -19,14 +18,14 @@ class FocalLoss(nn.Module):
     weights: Tensor | None
 
     def __init__(self, exponent: float, weights: Tensor | None, label_smoothing: float) -> None:
-        """Take the exponent, one weight a label or none, and the share of a label that goes to all alike."""
+        """Take the exponent, one weight a class or none, and the share of a label that goes to all alike."""
         super().__init__()
         self.exponent = exponent
         self.label_smoothing = label_smoothing
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss, a scalar, of logits (batch, 7) for label ids (batch) or label shares (batch, 7)."""
+        """Return the loss, a scalar, of logits (batch, classes) for ids (batch) or shares (batch, classes)."""
         shares = targets if targets.is_floating_point() else nn.functional.one_hot(targets, logits.shape[1])
         shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
         known = logits.log_softmax(1)
@@ -37,11 +36,11 @@ class FocalLoss(nn.Module):
 def build_loss(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
     """Build the training loss of a recipe.
 
-    It takes logits (batch, 7) and label ids (batch) or, after mixup, label shares (batch, 7).
+    It takes logits (batch, classes) and label ids (batch) or, after mixup, label shares (batch, classes).
 
     Args:
         loss: smoothing, class weights and the focal exponent.
-        class_counts: training faces of each label, in label order.
+        class_counts: training faces of each class, in their order.
     """
     weights = inverse_frequency(class_counts) if loss.class_weights == "inverse_frequency" else None
     if loss.focal:
@@ -50,7 +49,7 @@ def build_loss(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
 
 
 def inverse_frequency(class_counts: Sequence[int]) -> Tensor:
-    """Return one weight a label, faces / (labels * its faces), as scikit-learn's "balanced"; 0 if it has no faces."""
+    """Return one weight a class, faces / (classes * its faces), as scikit-learn's "balanced"; 0 if it has no faces."""
     counts = torch.tensor(class_counts, dtype=torch.float32)
-    weights = counts.sum() / (len(LABELS) * counts)
+    weights = counts.sum() / (len(counts) * counts)
     return torch.where(counts > 0, weights, torch.zeros(()))

@@ -1,5 +1,6 @@
 """The metrics of the design, from label ids and probabilities: scikit-learn's scores, calibration error, intervals."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from pipeline.labels import LABELS
 from pipeline.params import EvaluateParams
 
-IDS = np.arange(len(LABELS))
-
 Ids = NDArray[np.integer[Any]]
 Probabilities = NDArray[np.floating[Any]]
 
@@ -23,10 +22,10 @@ def score(
     """Score predictions.
 
     Args:
-        label_ids: (n,) true labels, 0..6.
-        probabilities: (n, 7), rows sum to 1.
+        label_ids: (n,) true labels, 0..6, or, of a network that tells other classes apart, those.
+        probabilities: (n, classes), rows sum to 1.
         params: resamples, bins and seed.
-        tta: (n, 7) probabilities averaged over several views of each face, if there are any.
+        tta: (n, classes) probabilities averaged over several views of each face, if there are any.
 
     Returns:
         `n, accuracy, macro_f1, weighted_f1, ece` (all but `n` in 0..1), `ci95` with the 95 % bootstrap intervals of
@@ -44,11 +43,14 @@ def macro_f1(label_ids: Ids, predicted: Ids) -> float:
     return float(f1_score(label_ids, predicted, average="macro", zero_division=0))
 
 
-def score_classes(label_ids: Ids, probabilities: Probabilities) -> dict[str, dict[str, Any]]:
-    """Return precision, recall, F1, one-against-rest AUC and support by label; AUC is None where it is not defined."""
-    parts = precision_recall_fscore_support(label_ids, probabilities.argmax(1), labels=IDS, zero_division=0)
+def score_classes(
+    label_ids: Ids, probabilities: Probabilities, classes: Sequence[str] = LABELS
+) -> dict[str, dict[str, Any]]:
+    """Return precision, recall, F1, one-against-rest AUC and support by class; AUC is None where it is not defined."""
+    ids = np.arange(len(classes))
+    parts = precision_recall_fscore_support(label_ids, probabilities.argmax(1), labels=ids, zero_division=0)
     result: dict[str, dict[str, Any]] = {}
-    for index, (label, precision, recall, f1, support) in enumerate(zip(LABELS, *parts, strict=True)):
+    for index, (label, precision, recall, f1, support) in enumerate(zip(classes, *parts, strict=True)):
         own = label_ids == index
         auc = float(roc_auc_score(own, probabilities[:, index])) if own.any() and not own.all() else None
         result[label] = {
@@ -61,9 +63,9 @@ def score_classes(label_ids: Ids, probabilities: Probabilities) -> dict[str, dic
     return result
 
 
-def confusion(label_ids: Ids, predicted: Ids) -> NDArray[np.int64]:
-    """Return counts (7, 7): rows are true labels, columns predicted ones."""
-    return confusion_matrix(label_ids, predicted, labels=IDS)
+def confusion(label_ids: Ids, predicted: Ids, classes: int = len(LABELS)) -> NDArray[np.int64]:
+    """Return counts (classes, classes): rows are true labels, columns predicted ones."""
+    return confusion_matrix(label_ids, predicted, labels=np.arange(classes))
 
 
 def calibration_error(label_ids: Ids, probabilities: Probabilities, bins: int) -> float:
@@ -71,7 +73,7 @@ def calibration_error(label_ids: Ids, probabilities: Probabilities, bins: int) -
     return float(
         multiclass_calibration_error(
             torch.from_numpy(probabilities.astype(np.float32)), torch.from_numpy(label_ids.astype(np.int64)),
-            num_classes=len(LABELS), n_bins=bins,
+            num_classes=probabilities.shape[1], n_bins=bins,
         )
     )  # fmt: skip
 
@@ -83,7 +85,7 @@ def bootstrap_intervals(counts: NDArray[np.int64], params: EvaluateParams) -> di
     are one call.
 
     Args:
-        counts: (7, 7) confusion matrix.
+        counts: (classes, classes) confusion matrix.
         params: resamples and seed.
     """
     faces = int(counts.sum())
@@ -107,5 +109,5 @@ def _score(label_ids: Ids, probabilities: Probabilities, params: EvaluateParams)
         "macro_f1": macro_f1(label_ids, predicted),
         "weighted_f1": float(f1_score(label_ids, predicted, average="weighted", zero_division=0)),
         "ece": calibration_error(label_ids, probabilities, params.calibration_bins),
-        "ci95": bootstrap_intervals(confusion(label_ids, predicted), params),
+        "ci95": bootstrap_intervals(confusion(label_ids, predicted, probabilities.shape[1]), params),
     }

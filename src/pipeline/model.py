@@ -13,7 +13,6 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
 from pipeline.errors import PipelineError
-from pipeline.labels import LABELS
 from pipeline.losses import build_loss
 from pipeline.networks import ExpressionNetwork
 from pipeline.optimization import build_optimizer, build_schedule
@@ -24,7 +23,7 @@ class ExpressionModel(pl.LightningModule):
     """Trains a network by a recipe; logs `train/loss`, `validation/{loss,accuracy,macro_f1}`."""
 
     def __init__(self, network: ExpressionNetwork, recipe: Recipe, class_counts: list[int], seed: int) -> None:
-        """Take the network to train, its recipe as it runs, the training faces of each label in label order, a seed."""
+        """Take the network to train, its recipe as it runs, the training faces of each of its classes, a seed."""
         super().__init__()
         self.network = network
         self.recipe = recipe
@@ -32,8 +31,8 @@ class ExpressionModel(pl.LightningModule):
         self.loss = build_loss(recipe.loss, class_counts)
         self.validation_loss = nn.CrossEntropyLoss()
         self.mix = build_mix(recipe)
-        self.accuracy = MulticlassAccuracy(len(LABELS), average="micro")
-        self.macro_f1 = MulticlassF1Score(len(LABELS), average="macro")
+        self.accuracy = MulticlassAccuracy(len(recipe.classes), average="micro")
+        self.macro_f1 = MulticlassF1Score(len(recipe.classes), average="macro")
 
     def on_train_epoch_start(self) -> None:
         """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
@@ -92,9 +91,9 @@ def build_mix(recipe: Recipe) -> nn.Module | None:
     """Return what mixes the faces of a batch in pairs, and their labels alike, or nothing."""
     ways: list[nn.Module] = []
     if recipe.mixup:
-        ways.append(MixUp(alpha=recipe.mixup, num_classes=len(LABELS)))
+        ways.append(MixUp(alpha=recipe.mixup, num_classes=len(recipe.classes)))
     if recipe.cutmix:
-        ways.append(CutMix(alpha=recipe.cutmix, num_classes=len(LABELS)))
+        ways.append(CutMix(alpha=recipe.cutmix, num_classes=len(recipe.classes)))
     return RandomChoice(ways) if len(ways) > 1 else next(iter(ways), None)
 
 

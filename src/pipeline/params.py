@@ -2,15 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
+Model = TypeVar("Model", bound=Section)
+ZOO = Path("zoo") / "params.yaml"  # beside params.yaml
 NO_PATHS = ("sample", "kaggle")  # sources that are words
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits, and training adds the epoch's number
@@ -113,8 +115,53 @@ class PackageParams(Section):
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
 
 
+class Ensemble(Section):
+    """Systems of the zoo that answer together: recipes, or other ensembles.
+
+    `average`: the mean of their probabilities. `weighted`: a mean whose weights make validation most likely.
+    `stacking`: a logistic regression on their log-probabilities, fitted on validation (Wolpert 1992).
+    `one_against_rest`: of one system for each label, how sure it is, as a share of all.
+    """
+
+    how: Literal["average", "weighted", "stacking", "one_against_rest"]
+    of: Annotated[tuple[str, ...], Field(min_length=2)]
+
+
+class Zoo(Section):
+    """All of `zoo/params.yaml`: systems to compare with, which never become champion."""
+
+    run: tuple[str, ...] = ()
+    recipes: dict[str, Recipe] = {}
+    ensembles: dict[str, Ensemble] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for name in self.run:
+            if name not in self.recipes:
+                raise ValueError(f"run: there is no recipe {name!r}; there are {', '.join(self.recipes)}")
+        for name in self.ensembles:
+            if name in self.recipes:
+                raise ValueError(f"ensembles.{name} has the name of a recipe")
+            self.systems(name)
+        return self
+
+    def systems(self, name: str, within: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the recipes that an ensemble is made of in the end; of a recipe, itself.
+
+        Raises:
+            ValueError: if one of them does not run, or an ensemble is made of itself.
+        """
+        if name in within:
+            raise ValueError(f"ensembles.{name} is made of itself")
+        if name in self.ensembles:
+            return sum((self.systems(member, (*within, name)) for member in self.ensembles[name].of), ())
+        if name not in self.run:
+            raise ValueError(f"ensembles.{within[-1]}.of names {name}, which is no ensemble, and `run` leaves it out")
+        return (name,)
+
+
 class Params(Section):
-    """All of `params.yaml`."""
+    """All of `params.yaml`, and beside it, of the zoo's."""
 
     scale: Scale = "sample"
     use: Annotated[tuple[Dataset, ...], Field(min_length=1)] = DATASETS
@@ -130,6 +177,12 @@ class Params(Section):
     promote: PromoteParams = PromoteParams()
     package: PackageParams = PackageParams()
     recipes: dict[str, Recipe]
+    _zoo: Zoo = PrivateAttr(default_factory=Zoo)
+
+    @property
+    def zoo(self) -> Zoo:
+        """The systems to compare with."""
+        return self._zoo
 
     @field_validator("use", "run")
     @classmethod
@@ -137,6 +190,14 @@ class Params(Section):
         if len(set(names)) < len(names):
             raise ValueError("each name can stand there once")
         return names
+
+    @field_validator("recipes")
+    @classmethod
+    def _of_seven_labels(cls, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
+        for name, recipe in recipes.items():
+            if recipe.one_against_rest:
+                raise ValueError(f"{name} tells one label from the rest, and can not be served; it belongs in {ZOO}")
+        return recipes
 
     def dataset(self, name: str) -> DatasetParams:
         """Return the parameters of a dataset; raises PipelineError if there is none of that name."""
@@ -173,20 +234,31 @@ class Params(Section):
         return recipe.at(self.scale)
 
     def _known_recipe(self, version: str) -> Recipe:
-        if version not in self.recipes:
-            raise PipelineError(f"run: there is no recipe {version!r}; there are {', '.join(self.recipes)}")
-        return self.recipes[version]
+        known = {**self.zoo.recipes, **self.recipes}
+        if version not in known:
+            raise PipelineError(f"run: there is no recipe {version!r}; there are {', '.join(known)}")
+        return known[version]
 
 
 def load_params(file: Path = Path("params.yaml")) -> Params:
-    """Read and check the parameters.
+    """Read and check the parameters, with those of the zoo that lies beside them, if there is one.
 
     Raises:
         PipelineError: naming the file, the key, what was expected and what was found.
     """
+    params = _load(file, Params)
+    zoo = file.parent / ZOO
+    if zoo.exists():
+        params._zoo = _load(zoo, Zoo)
+        if twice := sorted(set(params.recipes) & {*params.zoo.recipes, *params.zoo.ensembles}):
+            raise PipelineError(f"{zoo}: recipes.{twice[0]} has the name of a recipe in {file}; give it another one")
+    return params
+
+
+def _load(file: Path, model: type[Model]) -> Model:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return Params.model_validate(content)
+        return model.model_validate(content)
     except OSError as error:
         raise PipelineError(f"{file} can not be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,5 +1,6 @@
 """Pictures of results, for people: drawn with matplotlib, without a display."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,20 @@ from pipeline.files import written_whole
 from pipeline.labels import LABELS
 
 
-def draw_confusion(counts: NDArray[np.int64], title: str, file: Path) -> None:
+def draw_confusion(counts: NDArray[np.int64], title: str, file: Path, classes: Sequence[str] = LABELS) -> None:
     """Draw a confusion matrix as PNG: shares of each true label, with the counts in the cells.
 
     Args:
-        counts: (7, 7), rows are true labels.
+        counts: (classes, classes), rows are true labels.
         title: what it is of.
         file: where to.
+        classes: their names.
     """
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    display = ConfusionMatrixDisplay(shares, display_labels=LABELS)
+    display = ConfusionMatrixDisplay(shares, display_labels=classes)
     display.plot(ax=axes, cmap="Blues", colorbar=False, include_values=False, xticks_rotation=45)
     display.im_.set_clim(0, 1)
     for (row, column), count in np.ndenumerate(counts):

@@ -1,6 +1,7 @@
-"""What a version answered for the validation and test faces: reading it, and which of it a version is judged by."""
+"""What a version answered for the validation and test faces: reading it, which of it counts, and its scores."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
+from pipeline.metrics import score
+from pipeline.params import EvaluateParams
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
@@ -26,7 +29,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 
 def stack(column: pd.Series) -> NDArray[np.float32]:
-    """Return a column of n lists of seven as one array (n, 7)."""
+    """Return a column of n lists, of seven as a rule, as one array (n, classes)."""
     return np.stack(column.to_list()) if len(column) else np.empty((0, len(LABELS)), np.float32)
 
 
@@ -39,3 +42,21 @@ def judged_split(predictions: pd.DataFrame) -> dict[str, str]:
     """Return, by dataset, the split that a version is judged on."""
     tested = set(predictions.dataset[predictions.split == "test"])
     return {name: "test" if name in tested else "validation" for name in sorted(predictions.dataset.unique())}
+
+
+def score_faces(faces: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
+    """Score the predictions of some faces; see `pipeline.metrics.score`."""
+    averaged = stack(faces.tta) if faces.tta.notna().any() else None
+    return score(faces.label_id.to_numpy(), stack(faces.probabilities), params, averaged)
+
+
+def score_datasets(faces: pd.DataFrame, params: EvaluateParams) -> dict[str, dict[str, Any]]:
+    """Score each dataset's faces, all of them and those that stand in no training set, and say of which split."""
+    return {
+        str(name): {
+            "split": rows.split.iloc[0],
+            "whole": score_faces(rows, params),
+            "leak_free": score_faces(rows[~rows.leaked], params),
+        }
+        for name, rows in faces.groupby("dataset")
+    }

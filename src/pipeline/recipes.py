@@ -3,12 +3,25 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.labels import LABEL_IDS, LABELS
+
 SAMPLE_IMAGE_SIZE = 64
-SMALLEST = {"efficientnet": "efficientnet_b0", "convnext": "convnext_atto"}
+# The smallest backbone of a family, and the arguments that make it smaller still where timm's is large.
+SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
+    "efficientnet": ("efficientnet_b0", {}),
+    "convnext": ("convnext_atto", {}),
+    "mobilenetv2": ("mobilenetv2_035", {}),
+    "resnet": ("resnet18", {"channels": [16, 32, 64, 128]}),
+    "vgg": ("vgg11", {"mlp_ratio": 0.01}),
+    "vit": ("vit_tiny_patch16_224", {"img_size": SAMPLE_IMAGE_SIZE, "patch_size": 8, "depth": 4}),
+}
 
 Dataset = Literal["fer2013", "rafdb", "affectnet", "wild"]
+Label = Literal["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
 Scale = Literal["sample", "full"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -109,6 +122,22 @@ class Loss(Section):
     focal: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Balance(Section):
+    """As many training faces of every label: some of those that have more, and of the others also changed copies.
+
+    `augment` changes the copies, once and for all: they are the same in every epoch.
+    """
+
+    faces_per_class: Count
+    augment: Annotated[tuple[dict[str, dict[str, Any]], ...], Field(min_length=1)]
+
+
+class Views(Section):
+    """Test-time augmentation by this many views: the face, and crops at random places, every other one mirrored."""
+
+    views: Annotated[int, Field(ge=2, le=100)]
+
+
 class WeightAveraging(Section):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on."""
 
@@ -125,8 +154,8 @@ class AtSample(Section):
     """How the recipe runs at `scale: sample`, from scratch on a CPU.
 
     Its epochs and batch, the factor on its rates, the steps after which no further epoch begins (so that a real dataset
-    is minutes of work too), and the share of the training faces that is augmented: a few hundred
-    faces teach a network little when each is bent out of shape every time.
+    is minutes of work too), the share of the training faces that is augmented (a few hundred faces teach a network
+    little when each is bent out of shape every time), and the faces of each label where the recipe balances them.
     """
 
     epochs: Count = 12
@@ -134,21 +163,27 @@ class AtSample(Section):
     lr_scale: Positive = 1.0
     augment_share: Share = 1.0
     most_steps: Count = 4000
+    faces_per_class: Count = 100
 
 
 class Recipe(Section):
     """One version: what differs from these defaults is in `params.yaml`.
 
-    `head` lists the layers between the backbone's pooled features and the final linear layer with seven outputs:
-    `relu`, `batch_norm`, `{linear: width}`, `{dropout: p}`. `trainable` is about the backbone; the head always learns.
-    `augment` lists albumentations transforms by name with their arguments. `start_from` lists versions of which the
-    one with the better validation macro-F1 gives the first weights. `backbone_args` are arguments of timm's model.
-    `small_stem` makes the backbone's first convolution one of 3x3 pixels that keeps the size, as for small pictures (He
-    et al. 2016, section 4.2). `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch
-    takes one of them. `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
+    `leave_out` are labels that the version neither learns nor is judged on; `one_against_rest` is a label that it tells
+    from all others, and nothing else. `backbone_args` are arguments of timm's model. `small_stem` makes the backbone's
+    first convolution one of 3x3 pixels that keeps the size, as for small pictures (He et al. 2016, section 4.2).
+    `trainable` is about the backbone; the head always learns. `head` lists the layers between the backbone's pooled
+    features and the final linear layer with an output for each class: `relu`, `batch_norm`, `{linear: width}`,
+    `{dropout: p}`; `normalize_logits` puts a batch norm behind it. `start_from` lists versions of which the one with
+    the better validation macro-F1 gives the first weights. `augment` lists albumentations transforms by name with their
+    arguments. `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch takes one of them.
+    `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
     """
 
     data: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    leave_out: tuple[Label, ...] = ()
+    one_against_rest: Label | None = None
+    balance: Balance | None = None
     backbone: str
     backbone_args: dict[str, Any] = {}
     small_stem: bool = False
@@ -157,6 +192,7 @@ class Recipe(Section):
     image_size: Annotated[int, Field(ge=32)] = 224
     trainable: Literal["all", "none"] | LastLayers | LastStages = "all"
     head: tuple[str | dict[str, float], ...] = ()
+    normalize_logits: bool = False
     start_from: tuple[str, ...] = ()
     optimizer: Optimizer = Optimizer()
     schedule: tuple[SchedulePhase, ...] = ()
@@ -175,7 +211,7 @@ class Recipe(Section):
     swa: WeightAveraging | None = None
     ema: MovingAverage | None = None
     keep: Literal["best", "last"] = "best"
-    tta: Literal["none", "flip", "five_crop", "ten_crop"] = "none"
+    tta: Literal["none", "flip", "five_crop", "ten_crop"] | Views = "none"
     compile: bool = False
     at_sample: AtSample = AtSample()
 
@@ -210,12 +246,29 @@ class Recipe(Section):
             raise ValueError("swa and ema both average the weights; choose one")
         if self.small_stem and self.pretrained:
             raise ValueError("small_stem: no pretrained weights fit a stem of another size; set pretrained: false")
+        if self.one_against_rest in self.leave_out:
+            raise ValueError(f"leave_out: {self.one_against_rest} is the label that one_against_rest is about")
+        if len(set(self.leave_out)) > len(LABELS) - 2:
+            raise ValueError("leave_out: at least two labels must be left")
         return self
 
     @property
     def architecture(self) -> str:
         """The backbone's name without the tag of its pretrained weights."""
         return self.backbone.split(".")[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the network tells apart: the seven labels, or the rest and one of them."""
+        return LABELS if self.one_against_rest is None else ("rest", self.one_against_rest)
+
+    def class_ids(self, label_ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return, for the ids (n,) of labels, those of the recipe's classes; -1 for a label that it leaves out."""
+        of_label = np.arange(len(LABELS))
+        if self.one_against_rest is not None:
+            of_label = (of_label == LABEL_IDS[self.one_against_rest]).astype(np.int64)
+        of_label[[LABEL_IDS[label] for label in self.leave_out]] = -1
+        return of_label[label_ids]
 
     def at(self, scale: Scale) -> "Recipe":
         """Return the recipe as it runs at a scale.
@@ -227,10 +280,12 @@ class Recipe(Section):
         if scale == "full":
             return self
         epochs, lr_scale = self.at_sample.epochs, self.at_sample.lr_scale
-        optimizer = self.optimizer
+        optimizer, balance = self.optimizer, self.balance
+        backbone, arguments = smallest_backbone(self.backbone)
         return self.model_copy(
             update={
-                "backbone": smallest_backbone(self.backbone),
+                "backbone": backbone,
+                "backbone_args": {**arguments, **self.backbone_args},
                 "pretrained": False,
                 "image_size": min(self.image_size, SAMPLE_IMAGE_SIZE),
                 "trainable": "all",
@@ -238,6 +293,7 @@ class Recipe(Section):
                 "patience": None,
                 "augment_share": self.at_sample.augment_share,
                 "most_steps": self.at_sample.most_steps,
+                "balance": balance and balance.model_copy(update={"faces_per_class": self.at_sample.faces_per_class}),
                 "epochs": epochs,
                 "batch_size": min(self.batch_size, self.at_sample.batch_size),
                 "optimizer": optimizer.model_copy(
@@ -257,9 +313,12 @@ class Recipe(Section):
         return self.model_copy(update={"epochs": min(self.epochs, epochs)})
 
 
-def smallest_backbone(name: str) -> str:
-    """Return the smallest backbone of the family that a timm name belongs to, or the name where none is known."""
-    return next((small for family, small in SMALLEST.items() if family in name), name)
+def smallest_backbone(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the smallest backbone of the family that a timm name belongs to, with arguments that make it small.
+
+    Where no family is known, that is the name itself.
+    """
+    return next((small for family, small in SMALLEST.items() if family in name), (name, {}))
 
 
 def _shorten(phase: Phase, ratio: float) -> Phase:

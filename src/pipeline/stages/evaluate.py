@@ -16,10 +16,11 @@ from pipeline.command import run
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.loading import Faces
-from pipeline.metrics import confusion, score, score_classes
+from pipeline.metrics import confusion, score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_confusion
-from pipeline.predictions import judged, stack
+from pipeline.predictions import judged, score_datasets, score_faces, stack
+from pipeline.recipes import Recipe
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_answers
 from pipeline.tables import read_split
@@ -40,7 +41,7 @@ def predict(checkpoint: Checkpoint, folder: Path, table: pd.DataFrame, workers: 
         workers: processes that prepare faces.
 
     Returns:
-        the table with `probabilities` and, where the recipe has it, `tta` (lists of seven).
+        the table with `probabilities` and, where the recipe has it, `tta` (lists of one for each of its classes).
     """
     faces = Faces(folder, table, checkpoint.recipe.image_size)
     loader = DataLoader(faces, BATCH, num_workers=faces.count_workers(workers))
@@ -57,12 +58,12 @@ def predict(checkpoint: Checkpoint, folder: Path, table: pd.DataFrame, workers: 
     return result.assign(tta=list(np.concatenate(averaged)) if kind != "none" else None)
 
 
-def evaluate(predictions: pd.DataFrame, own: tuple[str, ...], params: EvaluateParams) -> dict[str, Any]:
+def evaluate(predictions: pd.DataFrame, recipe: Recipe, params: EvaluateParams) -> dict[str, Any]:
     """Turn predictions into the metrics of a version.
 
     Args:
         predictions: of the validation and test faces of all datasets in use, with `split`.
-        own: the datasets of the recipe.
+        recipe: of the version: its datasets are its own, and it is judged by faces of its classes alone.
         params: resamples, bins and seed.
 
     Returns:
@@ -70,27 +71,20 @@ def evaluate(predictions: pd.DataFrame, own: tuple[str, ...], params: EvaluatePa
         training set (`leak_free`); on its test split, or on validation where it has no test faces. `classes` are
         those of `own`. All are without test-time augmentation; scores with it stand beside them as `tta`.
     """
-    faces = judged(predictions)
-    datasets = {
-        str(name): {
-            "split": rows.split.iloc[0],
-            "whole": _score(rows, params),
-            "leak_free": _score(rows[~rows.leaked], params),
-        }
-        for name, rows in faces.groupby("dataset")
-    }
-    mine = faces[faces.dataset.isin(own)]
+    faces = of_classes(judged(predictions), recipe)
+    mine = faces[faces.dataset.isin(recipe.data)]
     return {
-        "own": _score(mine, params),
-        "overall": _score(faces, params),
-        "datasets": datasets,
-        "classes": score_classes(mine.label_id.to_numpy(), stack(mine.probabilities)),
+        "own": score_faces(mine, params),
+        "overall": score_faces(faces, params),
+        "datasets": score_datasets(faces, params),
+        "classes": score_classes(mine.label_id.to_numpy(), stack(mine.probabilities), recipe.classes),
     }
 
 
-def _score(predictions: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
-    averaged = stack(predictions.tta) if predictions.tta.notna().any() else None
-    return score(predictions.label_id.to_numpy(), stack(predictions.probabilities), params, averaged)
+def of_classes(predictions: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Return the faces that a recipe's classes are about, with the ids of its classes for those of the labels."""
+    class_ids = recipe.class_ids(predictions.label_id.to_numpy())
+    return predictions.assign(label_id=class_ids)[class_ids >= 0]
 
 
 def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[str, str | None]:
@@ -109,7 +103,8 @@ def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[
     for name, faces in predictions.groupby("dataset"):
         doubt = None
         # A version that started from another one may know what that one learned from.
-        if SOURCES[name].numbered and name not in learned and not checkpoint.facts["start_from"]:
+        elsewhere = name not in learned and not checkpoint.facts["start_from"]
+        if SOURCES[name].numbered and elsewhere and checkpoint.recipe.classes == LABELS:
             codes = faces.groupby("native_label")
             chosen = {code: LABELS[label_id] for code, label_id in codes.label_id.first().items()}
             answers = {code: np.bincount(stack(rows).argmax(1), minlength=7) for code, rows in codes.probabilities}
@@ -134,16 +129,17 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
     )
     predictions = predict(checkpoint, faces, rows, params.train.workers)
     result = {"version": version, "scale": checkpoint.facts["scale"]}
-    result |= evaluate(predictions, checkpoint.recipe.data, params.evaluate)
+    recipe = checkpoint.recipe
+    result |= evaluate(predictions, recipe, params.evaluate)
     for name, doubt in doubt_label_maps(predictions, checkpoint).items():
         result["datasets"][name]["label_map_doubt"] = doubt
         if doubt:
             logger.warning("warning: %s: %s", name, doubt)
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
-    mine = judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)])
-    counts = confusion(mine.label_id.to_numpy(), stack(mine.probabilities).argmax(1))
-    draw_confusion(counts, f"{version} on {', '.join(checkpoint.recipe.data)}", picture)
+    mine = of_classes(judged(predictions[predictions.dataset.isin(recipe.data)]), recipe)
+    counts = confusion(mine.label_id.to_numpy(), stack(mine.probabilities).argmax(1), len(recipe.classes))
+    draw_confusion(counts, f"{version} on {', '.join(recipe.data)}", picture, recipe.classes)
     write_json(metrics, result)
     _log(version, checkpoint, result, {"": metrics, "plots": picture})
     logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d", version, result["own"]["macro_f1"],

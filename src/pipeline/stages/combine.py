@@ -1,0 +1,91 @@
+"""A stage of the zoo: let several systems answer together, and score what they say."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline import ensembles
+from pipeline.command import run
+from pipeline.ensembles import Answers
+from pipeline.errors import PipelineError, did_you_mean
+from pipeline.files import write_json
+from pipeline.labels import LABELS
+from pipeline.metrics import confusion, score_classes
+from pipeline.params import Zoo, load_params
+from pipeline.pictures import draw_confusion
+from pipeline.predictions import judged, read_predictions, score_datasets, score_faces, stack
+from pipeline.tables import read_all_splits
+
+logger = logging.getLogger(__name__)
+
+
+def combine(name: str, zoo: Zoo, given: dict[str, Answers], faces: pd.DataFrame) -> Answers:
+    """Return what a system or an ensemble answers.
+
+    Args:
+        name: which.
+        zoo: what ensembles are made of.
+        given: by system, probabilities (faces, classes).
+        faces: `label_id, split, group`; what has to be fitted is fitted on those of validation.
+
+    Returns:
+        probabilities (faces, labels); of one system, as given.
+
+    Raises:
+        PipelineError: if a member tells one label from the rest where all are needed, or the other way round.
+    """
+    if name not in zoo.ensembles:
+        return given[name]
+    how, of = zoo.ensembles[name].how, zoo.ensembles[name].of
+    answers = [combine(member, zoo, given, faces) for member in of]
+    if how == "one_against_rest":
+        labels = [str(zoo.recipes[member].one_against_rest) if member in zoo.recipes else "" for member in of]
+        if sorted(labels) != sorted(LABELS):
+            raise PipelineError(f"ensembles.{name}.of must name one recipe of `one_against_rest` for each label")
+        return ensembles.one_against_rest(np.stack([answers[labels.index(label)][:, 1] for label in LABELS], axis=1))
+    if narrow := [member for member, answer in zip(of, answers, strict=True) if answer.shape[1] != len(LABELS)]:
+        raise PipelineError(f"ensembles.{name}.of: {narrow[0]} does not tell the seven labels apart; leave it out")
+    together = np.stack(answers, axis=1)
+    if how == "average":
+        return ensembles.average(together)
+    validation = (faces.split == "validation").to_numpy()
+    known = ensembles.Known(together, faces.label_id.to_numpy(), faces.group.to_numpy()).at(validation)
+    result = np.empty((len(faces), len(LABELS)))
+    result[validation] = ensembles.answer_crossed(how, known)
+    if not validation.all():
+        result[~validation] = ensembles.fit(how, known).predict_proba(together[~validation])
+    return result
+
+
+def _read(folder: Path, systems: tuple[str, ...], datasets: set[str]) -> tuple[pd.DataFrame, dict[str, Answers]]:
+    """Return the faces of some datasets that all systems answered for, and their answers."""
+    tables = {system: read_predictions(folder / f"{system}.parquet") for system in systems}
+    tables = {system: table[table.dataset.isin(datasets)] for system, table in tables.items()}
+    first, *others = tables.values()
+    if any(list(other.face_id) != list(first.face_id) for other in others):
+        raise PipelineError(f"the systems in {folder} answered for different faces; run `dvc repro zoo/dvc.yaml`")
+    return first, {system: stack(table.probabilities).astype(np.float64) for system, table in tables.items()}
+
+
+def main(name: str, predictions: Path, splits: Path, metrics: Path, picture: Path) -> None:
+    """Score the ensemble NAME from its systems' PREDICTIONS on SPLITS: METRICS, and a confusion PICTURE."""
+    params = load_params()
+    if name not in params.zoo.ensembles:
+        raise PipelineError(f"there is no ensemble {name!r}{did_you_mean(name, params.zoo.ensembles)}")
+    systems = params.zoo.systems(name)
+    datasets = {str(dataset) for system in systems for dataset in params.zoo.recipes[system].data}
+    faces, given = _read(predictions, systems, datasets)
+    faces = faces.merge(read_all_splits(splits)[["face_id", "group"]], on="face_id", how="left", validate="1:1")
+    faces = judged(faces.assign(probabilities=list(combine(name, params.zoo, given, faces)), tta=None))
+    label_ids, probabilities = faces.label_id.to_numpy(), stack(faces.probabilities)
+    own, parts = score_faces(faces, params.evaluate), score_datasets(faces, params.evaluate)
+    classes = score_classes(label_ids, probabilities)
+    draw_confusion(confusion(label_ids, probabilities.argmax(1)), f"{name} on {', '.join(sorted(datasets))}", picture)
+    write_json(metrics, {"version": name, "scale": params.scale, "own": own, "datasets": parts, "classes": classes})
+    logger.info("%s: macro-F1 %.3f on %d faces", name, own["macro_f1"], own["n"])
+
+
+if __name__ == "__main__":
+    run(main)

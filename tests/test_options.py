@@ -1,0 +1,258 @@
+"""Every version and every system of the zoo takes one step, and each option that it names has taken effect.
+
+They run as at sample scale, but for what is frozen: that stays as the recipe has it.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from tables import write_tables
+from torch import nn
+
+from pipeline.data import FaceData
+from pipeline.labels import LABEL_IDS
+from pipeline.losses import FocalLoss, inverse_frequency
+from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
+from pipeline.networks import ExpressionNetwork
+from pipeline.optimization import OPTIMIZERS
+from pipeline.params import DATASETS, load_params
+from pipeline.recipes import LastLayers, LastStages, Recipe
+from pipeline.stages.train import _callbacks
+from pipeline.views import average, views
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+RECIPES = {**PARAMS.recipes, **PARAMS.zoo.recipes}
+
+
+class Run:
+    """A recipe that takes one step of its optimizer."""
+
+    def __init__(self, recipe: Recipe, tables: tuple[Path, Path]) -> None:
+        frozen = {"trainable": recipe.trainable}
+        self.full, self.recipe = recipe, recipe.at("sample").model_copy(update={**frozen, "batch_size": 7})
+        pl.seed_everything(0, verbose=False)
+        self.data = FaceData(self.recipe, *tables, seed=0)
+        self.network = ExpressionNetwork(self.recipe)
+        self.network.freeze(self.recipe.trainable)
+        self.model = ExpressionModel(self.network, self.recipe, self.data.train_faces.class_counts(), seed=0)
+        self.before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.steps = 0
+        self.model.on_before_zero_grad = self._count
+        self.trainer = pl.Trainer(
+            max_epochs=1, limit_train_batches=self.recipe.accumulate, accumulate_grad_batches=self.recipe.accumulate,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            limit_val_batches=1, num_sanity_val_steps=0, accelerator="cpu",
+        )  # fmt: skip
+        self.trainer.fit(self.model, datamodule=self.data)
+        self.after = self.network.state_dict()
+
+    def _count(self, _: object) -> None:
+        self.steps += 1
+
+    def moved(self, name: str) -> bool:
+        return not torch.equal(self.before[name], self.after[name])
+
+    @property
+    def groups(self) -> dict[str, dict]:
+        return {group["name"]: group for group in self.trainer.optimizers[0].param_groups}
+
+    @cached_property
+    def callbacks(self) -> dict[type, object]:
+        return {type(callback): callback for callback in _callbacks("v", self.recipe)}
+
+    @cached_property
+    def drawn(self) -> list[int]:
+        """The class ids that some epochs draw."""
+        loader, ids = self.data.train_dataloader(), []
+        for epoch in range(40):
+            loader.sampler.set_epoch(epoch)
+            ids += self.data.train_faces.label_ids[list(loader.sampler)].tolist()
+        return ids
+
+
+def data(run):
+    assert len(run.data.validation_faces) == 14 * len(run.recipe.data) * (7 - len(run.recipe.leave_out)) / 7
+
+
+def leave_out(run):
+    assert not {LABEL_IDS[label] for label in run.recipe.leave_out} & set(run.drawn)
+
+
+def one_against_rest(run):
+    assert run.network.head[-1].out_features == 2
+    assert run.data.train_faces.class_counts() == [24, 4]
+
+
+def balance(run):
+    counts = run.data.train_faces.class_counts()
+    assert {count for count in counts if count} == {run.recipe.balance.faces_per_class}
+
+
+def backbone_args(run):
+    assert run.network.backbone.num_features == run.full.backbone_args["channels"][-1]
+
+
+def small_stem(run):
+    first = next(module for module in run.network.backbone.modules() if isinstance(module, nn.Conv2d))
+    assert (first.kernel_size, first.stride) == ((3, 3), (1, 1))
+
+
+def pretrained(run):
+    assert not run.full.pretrained
+
+
+def colour(run):
+    assert run.network.normalize(torch.zeros(1, 48, 48, 3, dtype=torch.uint8)).shape[1] == 1
+
+
+def image_size(run):
+    assert run.data.train_faces[0][0].shape[0] <= run.recipe.image_size
+    assert run.data.validation_faces[0][0].shape == (run.recipe.image_size, run.recipe.image_size, 3)
+
+
+def trainable(run):
+    learning = {name for name, parameter in run.network.named_parameters() if parameter.requires_grad}
+    state = {name for name in run.before if name.startswith("backbone.")}
+    still = {name for name in state if not run.moved(name)}
+    frozen = {name for name, _ in run.network.named_parameters()} - learning
+    assert frozen <= still
+    if run.recipe.trainable == "none":
+        assert still == state  # batch-norm statistics too
+    else:
+        assert any(run.moved(name) for name in learning if name.startswith("backbone."))
+        assert isinstance(run.recipe.trainable, LastLayers | LastStages)
+        assert frozen
+
+
+def head(run):
+    kinds = {"relu": nn.ReLU, "batch_norm": nn.BatchNorm1d, "linear": nn.Linear, "dropout": nn.Dropout}
+    named = [kinds[layer if isinstance(layer, str) else next(iter(layer))] for layer in run.recipe.head]
+    assert [type(layer) for layer in run.network.head][: len(named) + 1] == [*named, nn.Linear]
+    assert any(run.moved(name) for name in run.before if name.startswith("head."))
+
+
+def normalize_logits(run):
+    assert isinstance(run.network.head[-1], nn.BatchNorm1d)
+
+
+def optimizer(run):
+    said, (optimizer,) = run.recipe.optimizer, run.trainer.optimizers
+    assert type(optimizer) is OPTIMIZERS[said.name]
+    rates = {"head": said.lr, "backbone": said.backbone_lr or said.lr}
+    for name, group in run.groups.items():
+        assert group.get("highest_lr", group["lr"]) == rates[name]
+        assert group["weight_decay"] == said.weight_decay
+    assert set(run.groups) == ({"head"} if run.recipe.trainable == "none" else {"head", "backbone"})
+
+
+def schedule(run):
+    (scheduler,) = run.trainer.lr_scheduler_configs
+    names = {
+        "plateau": "ReduceLROnPlateau", "one_cycle": "OneCycleLR", "cosine": "CosineAnnealingLR",
+        "warm_restarts": "CosineAnnealingWarmRestarts", "constant": "ConstantLR", "exponential": "ExponentialLR",
+    }  # fmt: skip
+    phases = getattr(scheduler.scheduler, "_schedulers", [scheduler.scheduler])
+    assert [type(phase).__name__ for phase in phases] == [names[phase.name] for phase in run.recipe.schedule]
+
+
+def loss(run):
+    said, built = run.recipe.loss, run.model.loss
+    assert isinstance(built, FocalLoss) == (said.focal > 0)
+    assert built.label_smoothing == said.label_smoothing
+    counts = run.data.train_faces.class_counts()
+    weights = getattr(built, "weight", getattr(built, "weights", None))
+    if said.class_weights == "none":
+        assert weights is None
+    else:
+        torch.testing.assert_close(weights, inverse_frequency(counts))
+        torch.testing.assert_close(weights * torch.tensor(counts), torch.full((7,), sum(counts) / 7))
+
+
+def accumulate(run):
+    assert run.trainer.fit_loop.total_batch_idx + 1 == run.recipe.accumulate
+    assert run.trainer.global_step == 1
+
+
+def patience(run):
+    expected = EarlyStopping("validation/macro_f1", mode="max", patience=run.full.patience)
+    stopping = {type(c): c for c in _callbacks("v", run.full)}[EarlyStopping]
+    assert (stopping.patience, stopping.monitor, stopping.mode) == (expected.patience, expected.monitor, "max")
+
+
+def sampler(run):
+    shares = np.bincount(run.drawn, minlength=7) / len(run.drawn)
+    np.testing.assert_allclose(shares, 1 / 7, atol=0.03)
+
+
+def augment(run):
+    faces = run.data.train_faces
+    changed = [not torch.equal(faces[row][0], torch.from_numpy(faces._images[row])) for row in range(len(faces))]
+    assert any(changed)
+    if run.recipe.augment_share < 1:
+        assert np.mean(changed) < run.recipe.augment_share + 0.35
+
+
+def mixup(run):
+    labels = torch.arange(14) % len(run.recipe.classes)
+    _, shares = run.model.mix(torch.rand(14, 3, 32, 32), labels)
+    torch.testing.assert_close(shares.sum(1), torch.ones(14))
+    assert ((shares > 0).sum(1) == 2).any()
+
+
+def swa(run):
+    start = math.floor(run.recipe.swa.start * run.recipe.epochs)
+    averaging = run.callbacks[EpochAveraging]
+    assert not averaging.should_update(epoch_idx=start - 1)
+    assert averaging.should_update(epoch_idx=start)
+
+
+def ema(run):
+    assert MovingAveraging in run.callbacks
+
+
+def tta(run):
+    faces = torch.rand(2, 1 if run.recipe.colour == "grey" else 3, run.recipe.image_size, run.recipe.image_size)
+    with torch.inference_mode():
+        seen = [run.network.eval().classify(view).softmax(1) for view in views(faces, run.recipe.tta)]
+        torch.testing.assert_close(average(run.network, faces, run.recipe.tta), torch.stack(seen).mean(0))
+    assert len(seen) > 1
+
+
+# Options whose effect is elsewhere: `compile` in test_train, `start_from` there and in test_dvc, and what says how long
+# and how many at a time is in the run itself.
+ELSEWHERE = {"backbone", "batch_size", "epochs", "compile", "start_from", "at_sample"}
+CHECKS: dict[str, Callable[[Run], None]] = {
+    check.__name__: check
+    for check in (
+        data, leave_out, one_against_rest, balance, backbone_args, small_stem, pretrained, colour, image_size,
+        trainable, head, normalize_logits, optimizer, schedule, loss, accumulate, patience, sampler, augment, mixup,
+        swa, ema, tta,
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_tables(tmp_path_factory.mktemp("tables"), DATASETS)
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_option_takes_effect(name: str, tables: tuple[Path, Path]) -> None:
+    recipe = RECIPES[name]
+    run = Run(recipe, tables)
+    assert run.steps == 1
+    for option in sorted(recipe.model_fields_set - ELSEWHERE):
+        CHECKS[option](run)  # an option without a check fails here
+
+
+def test_everything_that_is_reported_is_named_by_some_recipe() -> None:
+    named = set().union(*(recipe.model_fields_set for recipe in RECIPES.values()))
+    assert set(CHECKS) <= named
