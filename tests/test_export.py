@@ -69,3 +69,14 @@ def test_failed_export_keeps_the_former_file(tmp_path: Path) -> None:
         export_onnx(toy_network(), file, image_size=SIZE, facts={"labels": object()})
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert file.read_bytes() == b"former"
+
+
+def test_half_precision_takes_half_the_space_and_answers_alike(tmp_path: Path) -> None:
+    network = SmallNetwork("convnext_atto").eval()
+    for name, half in (("whole", False), ("half", True)):
+        export_onnx(network, tmp_path / name, image_size=64, facts=toy_facts(image_size=64), half=half)
+    assert (tmp_path / "half").stat().st_size < 0.55 * (tmp_path / "whole").stat().st_size
+    whole, half = (onnxruntime.InferenceSession(tmp_path / name) for name in ("whole", "half"))
+    faces = some_faces(8, 64)
+    np.testing.assert_allclose(*(session.run(None, {"faces": faces})[0] for session in (whole, half)), atol=0.01)
+    assert half.get_modelmeta().custom_metadata_map == whole.get_modelmeta().custom_metadata_map

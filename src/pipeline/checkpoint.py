@@ -31,6 +31,12 @@ class Checkpoint:
         """Return the SHA-256 of the weights."""
         return sha256_of(self.weights)
 
+    def export_facts(self) -> dict[str, Any]:
+        """Return what `pipeline.export.export_onnx` wants to know: the size of a face, and the facts for a service."""
+        facts = {key: self.facts[key] for key in ("version", "labels", "detector")} | self.facts["preprocessing"]
+        facts |= {"weights_sha256": self.sha256(), "data": list(self.recipe.data)}
+        return {"image_size": self.recipe.image_size, "facts": facts}
+
     def network(self) -> ExpressionNetwork:
         """Return the network with its weights, in evaluation mode."""
         network = ExpressionNetwork(self.recipe, pretrained=False)

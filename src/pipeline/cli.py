@@ -53,6 +53,28 @@ def champion() -> None:
         typer.echo(_champion())
 
 
+@app.command()
+def ready_made(
+    version: Annotated[str, typer.Argument(help="a version that was trained and evaluated on real faces")],
+) -> None:
+    """Export a version in half precision as the model that `make serve` serves before anything was trained."""
+    from pipeline.checkpoint import load_checkpoint
+    from pipeline.predictions import read_predictions
+    from pipeline.ready_made import make_ready
+    from pipeline.registry import MODEL
+
+    with as_sentence():
+        params = load_params()
+        checkpoint = load_checkpoint(Path("models") / version)
+        predictions = read_predictions(Path("predictions") / f"{version}.parquet")
+        facts = make_ready(checkpoint, predictions, Path("data/faces"), Path("models"), MODEL, params.evaluate)
+        scores, difference = facts["scores"], facts["largest_difference"]
+        typer.echo(
+            f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "
+            f"{scores['n']} {facts['split']} faces; probabilities differ by {difference:.1e} at most"
+        )
+
+
 def _check(params: Params) -> None:
     from pipeline.archive import check_source
     from pipeline.augment import build_augmentation

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.files import written_whole
 
 INPUT, OUTPUT = "faces", "probabilities"
+SMALL = 1024  # weights that are kept as they are, such as biases
 
 
 class _Probabilities(torch.nn.Module):
@@ -28,7 +32,9 @@ class _Probabilities(torch.nn.Module):
         return torch.softmax(self.network(faces).float(), dim=1)
 
 
-def export_onnx(network: torch.nn.Module, file: Path, *, image_size: int, facts: dict[str, Any]) -> None:
+def export_onnx(
+    network: torch.nn.Module, file: Path, *, image_size: int, facts: dict[str, Any], half: bool = False
+) -> None:
     """Write a network as an ONNX file: input `faces`, output `probabilities`, facts in the metadata.
 
     Args:
@@ -38,6 +44,8 @@ def export_onnx(network: torch.nn.Module, file: Path, *, image_size: int, facts:
         image_size: side of the square input in pixels.
         facts: what a service must know; each value becomes a JSON string under its key in the graph's metadata.
             `labels` and `image_size` are what `pipeline.predictor` asks for.
+        half: keep the weights in half precision, in half the space. They are turned back when the file is opened, so
+            that it takes as long as otherwise, and needs no hardware for it.
     """
     # A copy, because tracing wants it on the CPU and in evaluation, and the caller may go on training.
     model = _Probabilities(copy.deepcopy(network)).cpu().eval()
@@ -59,6 +67,23 @@ def export_onnx(network: torch.nn.Module, file: Path, *, image_size: int, facts:
     program.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
     with written_whole(file) as partial:
         program.save(partial, external_data=False)
+        if half:
+            onnx.save(_halve(onnx.load(partial)), partial)
+
+
+def _halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store the weights of a model as float16, each with a cast behind it, which ONNX Runtime does once, on opening."""
+    graph, casts = model.graph, []
+    for weight in graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size >= SMALL:
+            name = weight.name
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]  # in the order in which they run
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
 
 
 @contextmanager

@@ -103,15 +103,8 @@ class Gatekeeper:
             folder.mkdir()
             for name in (WEIGHTS, FACTS):
                 shutil.copy(checkpoint.folder / name, folder)
-            facts = {"version": checkpoint.facts["version"], "weights_sha256": checkpoint.sha256()}
             file = folder / registry.MODEL_FILE
-            export_onnx(checkpoint.network(), file, image_size=checkpoint.recipe.image_size, facts={
-                **facts,
-                **checkpoint.facts["preprocessing"],
-                "labels": checkpoint.facts["labels"],
-                "data": list(checkpoint.recipe.data),
-                "detector": checkpoint.facts["detector"],
-            })  # fmt: skip
+            export_onnx(checkpoint.network(), file, **checkpoint.export_facts())
             self._copy_detector(checkpoint, folder)
             some = read_images(self.folder, self.faces.head(self.params.package.faces))
             prove_parity(checkpoint, self._predictor(file, "candidate"), some, self.params.package.tolerance)

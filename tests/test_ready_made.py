@@ -1,0 +1,81 @@
+"""The ready-made model, from a small version whose data is said to be real."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from tables import write_tables
+
+from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.errors import PipelineError
+from pipeline.networks import ExpressionNetwork
+from pipeline.params import EvaluateParams
+from pipeline.pointer import choose_model
+from pipeline.predictor import Predictor
+from pipeline.ready_made import make_ready
+from pipeline.recipes import Recipe
+from pipeline.stages.evaluate import predict
+from pipeline.tables import read_split
+
+RECIPE = Recipe.model_validate({
+    "data": ["fer2013"], "backbone": "resnet18", "backbone_args": {"channels": [16, 16, 32, 32]}, "small_stem": True,
+    "pretrained": False, "colour": "grey", "image_size": 48, "tta": "flip",
+})  # fmt: skip
+
+
+@pytest.fixture
+def version(tmp_path):
+    """Return a function that leaves a version as training and evaluation would, and what it answered."""
+    faces, splits = write_tables(tmp_path, drawn=False)
+
+    def make(drawn=False):
+        torch.manual_seed(0)
+        facts = {"version": "v8", "scale": "full", "drawn": drawn, "detector": None, "start_from": None}
+        save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(RECIPE), RECIPE, facts)
+        checkpoint = load_checkpoint(tmp_path / "models" / "v8")
+        rows = read_split(faces, splits, "fer2013", "test").assign(split="test")
+        return checkpoint, predict(checkpoint, faces, rows, 0)
+
+    return make
+
+
+def ready(root, checkpoint, predictions):
+    params = EvaluateParams(bootstrap=100)
+    return make_ready(
+        checkpoint, predictions, root / "data" / "faces", root / "models", "expression-classifier", params
+    )
+
+
+def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tmp_path):
+    checkpoint, predictions = version()
+    facts = ready(tmp_path, checkpoint, predictions)
+    pointer, file = choose_model(tmp_path / "models" / "champion.json")
+    assert (pointer.version, pointer.is_sample) == ("ready-made v8", False)
+    assert file.stat().st_size == facts["bytes"] < 0.6 * checkpoint.weights.stat().st_size
+    assert Predictor(file, name=pointer.name, version=pointer.version).facts["version"] == "v8"
+    assert 0 < facts["largest_difference"] < 0.01
+    assert json.loads((tmp_path / "models" / "ready-made" / "model.json").read_text()) == json.loads(json.dumps(facts))
+    assert (facts["scores"]["n"], facts["split"]) == (14, "test")
+    assert facts["scores"]["tta"] is not None
+
+
+def test_drawn_faces_make_no_ready_made_model(version, tmp_path):
+    with pytest.raises(PipelineError, match="v8 learned from drawn faces; train it on real ones"):
+        ready(tmp_path, *version(drawn=True))
+    assert not (tmp_path / "models" / "ready-made").exists()
+
+
+@pytest.mark.parametrize(("constant", "value", "said"), [
+    ("LARGEST", 1000, r"v8 takes 0\.\d MB; a ready-made model takes 0 at most"),
+    ("TOLERANCE", -1, "in half precision the accuracy of v8 is"),
+])  # fmt: skip
+def test_one_that_is_too_large_or_worse_leaves_the_former_one(version, tmp_path, monkeypatch, constant, value, said):
+    checkpoint, predictions = version()
+    ready(tmp_path, checkpoint, predictions)
+    files = sorted((tmp_path / "models" / "ready-made").iterdir())
+    before = {file: file.read_bytes() for file in files}
+    monkeypatch.setattr(f"pipeline.ready_made.{constant}", value)
+    with pytest.raises(PipelineError, match=said):
+        ready(tmp_path, checkpoint, pd.DataFrame(predictions))
+    assert {file: file.read_bytes() for file in sorted((tmp_path / "models" / "ready-made").iterdir())} == before
