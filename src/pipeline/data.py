@@ -12,42 +12,20 @@ from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, get_wor
 
 from pipeline.augment import build_augmentation
 from pipeline.errors import PipelineError
-from pipeline.loading import Batch, Faces
+from pipeline.loading import Batch, Examples, Faces
 from pipeline.recipes import Recipe
 from pipeline.tables import read_split
 
 
-class FaceData(pl.LightningDataModule):
-    """The training and validation faces of a recipe's datasets."""
+class RecipeData(pl.LightningDataModule):
+    """Batches for training and validation as a recipe wants them."""
 
-    def __init__(self, recipe: Recipe, faces: Path, splits: Path, *, seed: int, workers: int | str = "auto") -> None:
-        """Read the tables.
-
-        Args:
-            recipe: which datasets, at which size, how changed, drawn and batched.
-            faces: folder with one Parquet file a dataset.
-            splits: the table of the split stage.
-            seed: of the order and the random changes.
-            workers: processes that prepare faces; see `Faces.count_workers`.
-
-        Raises:
-            PipelineError: if a split that training needs is empty.
-        """
+    def __init__(self, recipe: Recipe, train: Examples, validation: Examples, seed: int, workers: int | str) -> None:
+        """Take what to learn from; the order is drawn from the seed. `workers`: see `Examples.count_workers`."""
         super().__init__()
-        tables = {
-            split: pd.concat([read_split(faces, splits, name, split) for name in recipe.data], ignore_index=True)
-            for split in ("train", "validation")
-        }
-        for split, table in tables.items():
-            if table.empty:
-                raise PipelineError(f"there are no {split} faces in {', '.join(recipe.data)}")
-        augment = build_augmentation(
-            recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=seed
-        )
-        self.train_faces = Faces(faces, tables["train"], recipe.image_size, augment)
-        self.validation_faces = Faces(faces, tables["validation"], recipe.image_size)
+        self.train_faces, self.validation_faces = train, validation
         self.recipe, self.seed = recipe, seed
-        self.workers = self.train_faces.count_workers(workers)
+        self.workers = train.count_workers(workers)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of training faces, shuffled, or drawn so that every label is as frequent as any other."""
@@ -74,6 +52,36 @@ class FaceData(pl.LightningDataModule):
         )
 
 
+class FaceData(RecipeData):
+    """The training and validation faces of a recipe's datasets."""
+
+    def __init__(self, recipe: Recipe, faces: Path, splits: Path, *, seed: int, workers: int | str = "auto") -> None:
+        """Read the tables.
+
+        Args:
+            recipe: which datasets, at which size, how changed, drawn and batched.
+            faces: folder with one Parquet file a dataset.
+            splits: the table of the split stage.
+            seed: of the order and the random changes.
+            workers: processes that prepare faces; see `Examples.count_workers`.
+
+        Raises:
+            PipelineError: if a split that training needs is empty.
+        """
+        tables = {
+            split: pd.concat([read_split(faces, splits, name, split) for name in recipe.data], ignore_index=True)
+            for split in ("train", "validation")
+        }
+        for split, table in tables.items():
+            if table.empty:
+                raise PipelineError(f"there are no {split} faces in {', '.join(recipe.data)}")
+        augment = build_augmentation(
+            recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=seed
+        )
+        train = Faces(faces, tables["train"], recipe.image_size, augment)
+        super().__init__(recipe, train, Faces(faces, tables["validation"], recipe.image_size), seed, workers)
+
+
 def _draw_its_own_changes(process: int) -> None:
     """Seed the random changes of a loading process: each begins as a copy, and all would draw the same."""
     info: Any = get_worker_info()  # there is one: this is such a process
@@ -87,7 +95,7 @@ class EpochSampler(Sampler[int]):
     Lightning tells it the epoch.
     """
 
-    def __init__(self, faces: Faces, *, balanced: bool, seed: int) -> None:
+    def __init__(self, faces: Examples, *, balanced: bool, seed: int) -> None:
         """Draw from these faces: each once, or, if `balanced`, with replacement and every label equally often."""
         weights = 1 / np.maximum(faces.class_counts(), 1)
         self._weights = torch.from_numpy(weights[faces.label_ids]) if balanced else None

@@ -23,7 +23,37 @@ FEW = 5000  # faces below which a second process costs more than it brings
 Batch = tuple[Tensor, Tensor]
 
 
-class Faces(Dataset[Batch]):
+class Examples(Dataset[Batch]):
+    """What a network learns from, faces or clips of them, with the ids of their labels; `augment` changes them."""
+
+    label_ids: NDArray[np.int64]
+    augment: Callable[..., dict[str, Any]] | None
+    in_memory: bool
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.label_ids)
+
+    def class_counts(self) -> list[int]:
+        """Return the number of faces of each label, in label order."""
+        return np.bincount(self.label_ids, minlength=len(LABELS)).tolist()
+
+    def count_workers(self, workers: int | str) -> int:
+        """Return how many processes shall prepare these faces: as told, or by `auto` as many as it takes.
+
+        That is none where there are few faces; and where they lie in memory and training needs the cores itself, one
+        if they are changed, so that training does not wait for it, else none.
+        """
+        if isinstance(workers, int):
+            return workers
+        if len(self) < FEW:
+            return 0
+        if torch.cuda.is_available() or not self.in_memory:
+            return os.cpu_count() or 1
+        return 1 if self.augment else 0
+
+
+class Faces(Examples):
     """Faces of a table; each item is a uint8 tensor (side, side, 3), RGB, and its label's id.
 
     Few or small faces are kept as they are shown, decoded once; else each is read and decoded when it is asked for.
@@ -54,10 +84,6 @@ class Faces(Dataset[Batch]):
         self._images: StoredImages | NDArray[np.uint8]
         self._images = self._prepare_all(folder, table) if self.in_memory else StoredImages(folder, table)
 
-    def __len__(self) -> int:
-        """Return the number of faces."""
-        return len(self.label_ids)
-
     def __getitem__(self, index: int) -> Batch:
         """Return one face and its label's id."""
         image = self._images[index]
@@ -65,24 +91,6 @@ class Faces(Dataset[Batch]):
         if self.augment:
             face = self.augment(image=face)["image"]
         return torch.from_numpy(np.ascontiguousarray(face)), torch.tensor(self.label_ids[index])
-
-    def class_counts(self) -> list[int]:
-        """Return the number of faces of each label, in label order."""
-        return np.bincount(self.label_ids, minlength=len(LABELS)).tolist()
-
-    def count_workers(self, workers: int | str) -> int:
-        """Return how many processes shall prepare these faces: as told, or by `auto` as many as it takes.
-
-        That is none where there are few faces; and where they lie in memory and training needs the cores itself, one
-        if they are changed, so that training does not wait for it, else none.
-        """
-        if isinstance(workers, int):
-            return workers
-        if len(self) < FEW:
-            return 0
-        if torch.cuda.is_available() or not self.in_memory:
-            return os.cpu_count() or 1
-        return 1 if self.augment else 0
 
     def _prepare(self, image: bytes) -> Image:
         return resize(decode(image), self.image_size)
