@@ -10,6 +10,7 @@ from pipeline.files import read_output, sha256_of, write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.networks import ExpressionNetwork
 from pipeline.recipes import Recipe
+from pipeline.recurrent import build_network
 
 WEIGHTS = "weights.safetensors"
 FACTS = "model.json"
@@ -34,7 +35,7 @@ class Checkpoint:
 
     def network(self) -> ExpressionNetwork:
         """Return the network with its weights, in evaluation mode."""
-        network = ExpressionNetwork(self.recipe, pretrained=False)
+        network = build_network(self.recipe, pretrained=False)
         network.load_state_dict(load_file(self.weights))
         return network.eval()
 

@@ -37,7 +37,7 @@ class ExpressionNetwork(nn.Module):
         super().__init__()
         self.backbone = _backbone(recipe, recipe.pretrained if pretrained is None else pretrained)
         facts: Any = self.backbone  # timm's models say these of themselves; nn.Module does not know it
-        self.head = _head(recipe.head, facts.num_features)
+        self.head = self.build_head(recipe, facts.num_features)
         mean, std = (255 * torch.tensor(facts.pretrained_cfg[name]) for name in ("mean", "std"))
         if recipe.colour == "grey":
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
@@ -45,6 +45,10 @@ class ExpressionNetwork(nn.Module):
         self.register_buffer("std", std[:, None, None])
         grey = torch.tensor(GREY)[:, None, None] if recipe.colour == "grey" else None
         self.register_buffer("grey", grey, persistent=False)
+
+    def build_head(self, recipe: Recipe, width: int) -> nn.Sequential:
+        """Return what turns the backbone's features, `width` of them, into logits."""
+        return _head(recipe.head, width)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return logits (batch, 7), float, for uint8 faces (batch, side, side, 3)."""

@@ -8,7 +8,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
+from pipeline.recipes import CLIPS, Count, Dataset, Recipe, Scale, Section
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 NO_PATHS = ("sample", "kaggle")  # sources that are words
@@ -43,6 +43,14 @@ class SampleParams(Section):
     """The embedded sample: drawn faces a class and dataset, and the seed they are drawn from."""
 
     faces_per_class: Annotated[int, Field(ge=10, le=10_000)] = 80  # drawn in some minutes
+    seed: Seed = 0
+
+
+class ClipsParams(Section):
+    """The drawn clips: people, each with one clip a label and in one split only, frames of a clip, and the seed."""
+
+    people: Annotated[int, Field(ge=3, le=2000)] = 80  # drawn in some minutes
+    frames: Annotated[int, Field(ge=2, le=64)] = 8
     seed: Seed = 0
 
 
@@ -121,6 +129,7 @@ class Params(Section):
     run: Annotated[tuple[str, ...], Field(min_length=1)]
     datasets: DatasetsParams = DatasetsParams()
     sample: SampleParams = SampleParams()
+    clips: ClipsParams = ClipsParams()
     faces: FacesParams = FacesParams()
     harmonize: HarmonizeParams = HarmonizeParams()
     split: SplitParams = SplitParams()
@@ -155,7 +164,7 @@ class Params(Section):
             PipelineError: if there is no such version, or it needs a dataset or a version that is not chosen.
         """
         recipe = self._known_recipe(version)
-        missing = [name for name in recipe.data if name not in self.use]
+        missing = [name for name in recipe.data if name not in (*self.use, CLIPS)]
         if missing:
             raise PipelineError(
                 f"recipes.{version}.data names {', '.join(missing)}, which `use` leaves out; "

@@ -9,6 +9,7 @@ SAMPLE_IMAGE_SIZE = 64
 SMALLEST = {"efficientnet": "efficientnet_b0", "convnext": "convnext_atto"}
 
 Dataset = Literal["fer2013", "rafdb", "affectnet", "wild"]
+CLIPS = "clips"  # drawn too, but of rows and splits of its own, so no dataset like the others
 Scale = Literal["sample", "full"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -109,6 +110,17 @@ class Loss(Section):
     focal: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Recurrent(Section):
+    """An LSTM (Hochreiter and Schmidhuber 1997) over the frames of a clip: its features, its layers, and the frames.
+
+    `frames` of each clip are looked at, evenly spaced and up to the last one; a single one is the last.
+    """
+
+    width: Count = 128
+    layers: Count = 1
+    frames: Count = 8
+
+
 class WeightAveraging(Section):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on."""
 
@@ -143,12 +155,13 @@ class Recipe(Section):
     `relu`, `batch_norm`, `{linear: width}`, `{dropout: p}`. `trainable` is about the backbone; the head always learns.
     `augment` lists albumentations transforms by name with their arguments. `start_from` lists versions of which the
     one with the better validation macro-F1 gives the first weights. `backbone_args` are arguments of timm's model.
+    `recurrent` reads clips: the head comes after an LSTM over the features of the frames, and `data` is `[clips]`.
     `small_stem` makes the backbone's first convolution one of 3x3 pixels that keeps the size, as for small pictures (He
     et al. 2016, section 4.2). `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch
     takes one of them. `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
     """
 
-    data: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    data: Annotated[tuple[Dataset | Literal["clips"], ...], Field(min_length=1)]
     backbone: str
     backbone_args: dict[str, Any] = {}
     small_stem: bool = False
@@ -157,6 +170,7 @@ class Recipe(Section):
     image_size: Annotated[int, Field(ge=32)] = 224
     trainable: Literal["all", "none"] | LastLayers | LastStages = "all"
     head: tuple[str | dict[str, float], ...] = ()
+    recurrent: Recurrent | None = None
     start_from: tuple[str, ...] = ()
     optimizer: Optimizer = Optimizer()
     schedule: tuple[SchedulePhase, ...] = ()
@@ -210,6 +224,10 @@ class Recipe(Section):
             raise ValueError("swa and ema both average the weights; choose one")
         if self.small_stem and self.pretrained:
             raise ValueError("small_stem: no pretrained weights fit a stem of another size; set pretrained: false")
+        if self.recurrent and self.data != (CLIPS,):
+            raise ValueError("recurrent: it reads clips, and the other datasets have none; set data: [clips]")
+        if CLIPS in self.data and not self.recurrent:
+            raise ValueError("data: clips are read by a recipe with recurrent; set it, as in recurrent: {width: 128}")
         return self
 
     @property
