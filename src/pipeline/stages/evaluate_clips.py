@@ -1,4 +1,4 @@
-"""Score a recurrent version on its test clips, and beside that on single frames of them: does the sequence help?"""
+"""Score a recurrent version on its test clips, and beside that on single frames of them: does it use the sequence?"""
 
 import logging
 from pathlib import Path
@@ -73,7 +73,9 @@ def evaluate_clips(predictions: pd.DataFrame, params: EvaluateParams) -> dict[st
     Returns:
         what `evaluate` gives for faces, over the one dataset `clips` (no person stands in two splits, so that none has
         leaked); and `static`, the scores of the same network where all it sees of each clip is its `first` or its
-        `last` frame. Intervals take clips for independent, though seven are of one person.
+        `last` frame. It never learned from such stills: whether a network gains by the sequence at all, only another
+        recipe tells, the same with `recurrent.frames` 1. Intervals take clips for independent, though seven are of one
+        person.
     """
     label_ids = predictions.label_id.to_numpy()
     averaged = stack(predictions.tta) if predictions.tta.notna().any() else None
