@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from clip_tables import write_clips
 from pytorch_lightning.callbacks import EarlyStopping
 from tables import write_tables
 from torch import nn
 
-from pipeline.data import FaceData
 from pipeline.labels import LABEL_IDS
 from pipeline.losses import FocalLoss, inverse_frequency
 from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
-from pipeline.networks import ExpressionNetwork
 from pipeline.optimization import OPTIMIZERS
-from pipeline.params import DATASETS, load_params
+from pipeline.params import DATASETS, TrainParams, load_params
 from pipeline.recipes import LastLayers, LastStages, Recipe
-from pipeline.stages.train import _callbacks
+from pipeline.recurrent import LastState, build_network
+from pipeline.stages.train import _callbacks, open_data
 from pipeline.views import average, views
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -38,8 +38,8 @@ class Run:
         frozen = {"trainable": recipe.trainable}
         self.full, self.recipe = recipe, recipe.at("sample").model_copy(update={**frozen, "batch_size": 7})
         pl.seed_everything(0, verbose=False)
-        self.data = FaceData(self.recipe, *tables, seed=0)
-        self.network = ExpressionNetwork(self.recipe)
+        self.data = open_data(self.recipe, *tables, TrainParams())
+        self.network = build_network(self.recipe)
         self.network.freeze(self.recipe.trainable)
         self.model = ExpressionModel(self.network, self.recipe, self.data.train_faces.class_counts(), seed=0)
         self.before = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -78,7 +78,8 @@ class Run:
 
 
 def data(run):
-    assert len(run.data.validation_faces) == 14 * len(run.recipe.data) * (7 - len(run.recipe.leave_out)) / 7
+    expected = 7 if run.recipe.recurrent else 14 * len(run.recipe.data) * (7 - len(run.recipe.leave_out)) / 7
+    assert len(run.data.validation_faces) == expected
 
 
 def leave_out(run):
@@ -113,8 +114,8 @@ def colour(run):
 
 
 def image_size(run):
-    assert run.data.train_faces[0][0].shape[0] <= run.recipe.image_size
-    assert run.data.validation_faces[0][0].shape == (run.recipe.image_size, run.recipe.image_size, 3)
+    assert run.data.train_faces[0][0].shape[-2] <= run.recipe.image_size
+    assert run.data.validation_faces[0][0].shape[-3:] == (run.recipe.image_size, run.recipe.image_size, 3)
 
 
 def trainable(run):
@@ -134,8 +135,16 @@ def trainable(run):
 def head(run):
     kinds = {"relu": nn.ReLU, "batch_norm": nn.BatchNorm1d, "linear": nn.Linear, "dropout": nn.Dropout}
     named = [kinds[layer if isinstance(layer, str) else next(iter(layer))] for layer in run.recipe.head]
-    assert [type(layer) for layer in run.network.head][: len(named) + 1] == [*named, nn.Linear]
+    built = [type(layer) for layer in run.network.head if not isinstance(layer, LastState)]
+    assert built[: len(named) + 1] == [*named, nn.Linear]
     assert any(run.moved(name) for name in run.before if name.startswith("head."))
+
+
+def recurrent(run):
+    lstm = run.network.head[0].lstm
+    assert (lstm.hidden_size, lstm.num_layers) == (run.recipe.recurrent.width, run.recipe.recurrent.layers)
+    assert run.moved("head.0.lstm.weight_ih_l0")
+    assert run.data.train_faces[0][0].shape[0] == run.recipe.recurrent.frames
 
 
 def normalize_logits(run):
@@ -193,7 +202,12 @@ def sampler(run):
 
 def augment(run):
     faces = run.data.train_faces
-    changed = [not torch.equal(faces[row][0], torch.from_numpy(faces._images[row])) for row in range(len(faces))]
+    changed = []
+    for row in range(len(faces)):
+        (face, _), augment = faces[row], faces.augment
+        faces.augment = None
+        changed.append(not torch.equal(face, faces[row][0]))
+        faces.augment = augment
     assert any(changed)
     if run.recipe.augment_share < 1:
         assert np.mean(changed) < run.recipe.augment_share + 0.35
@@ -232,15 +246,17 @@ CHECKS: dict[str, Callable[[Run], None]] = {
     check.__name__: check
     for check in (
         data, leave_out, one_against_rest, balance, backbone_args, small_stem, pretrained, colour, image_size,
-        trainable, head, normalize_logits, optimizer, schedule, loss, accumulate, patience, sampler, augment, mixup,
-        swa, ema, tta,
+        trainable, head, recurrent, normalize_logits, optimizer, schedule, loss, accumulate, patience, sampler,
+        augment, mixup, swa, ema, tta,
     )
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_tables(tmp_path_factory.mktemp("tables"), DATASETS)
+    faces, splits = write_tables(tmp_path_factory.mktemp("tables"), DATASETS)
+    write_clips(faces, frames=8)
+    return faces, splits
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning")

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.errors import PipelineError
 from pipeline.params import DATASETS, Params, load_params
+from pipeline.recipes import Recurrent
 
 ROOT = Path(__file__).parents[1]
 Write = Callable[..., Path]
@@ -62,6 +63,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         ["last_layers"],
     ),
     "no layers to train": ({"recipes.v1.trainable": {"last_layers": 0}}, "recipes.v1.trainable.last_layers", ["got 0"]),
+    "recurrent without clips": (
+        {"recipes.v1.recurrent": {"width": 64}},
+        "recipes.v1: recurrent:",
+        ["the other datasets have none", "set data: [clips]"],
+    ),
+    "recurrent over clips and faces": (
+        {"recipes.v1.recurrent": {"width": 64}, "recipes.v1.data": ["clips", "fer2013"]},
+        "recipes.v1: recurrent:",
+        ["set data: [clips]"],
+    ),
+    "clips without recurrent": (
+        {"recipes.v1.data": ["clips"]},
+        "recipes.v1: data:",
+        ["recurrent: {width: 128}"],
+    ),
+    "clips of no frame": (
+        {"recipes.v1.data": ["clips"], "recipes.v1.recurrent": {"frames": 0}},
+        "recipes.v1.recurrent.frames",
+        ["got 0"],
+    ),
     "negative number of workers": ({"train.workers": -1}, "train.workers:", ["greater than or equal to 0", "-1"]),
 }
 
@@ -144,6 +165,11 @@ def test_recipe_with_a_dataset_that_is_not_in_use_is_refused_by_name(write_param
     assert "`use`" in said
 
 
+def test_clips_need_not_be_in_use(write_params: Write) -> None:
+    params = load_params(write_params({"recipes.v1.data": ["clips"], "recipes.v1.recurrent": {"width": 16}}))
+    assert params.recipe("v1").recurrent == Recurrent(width=16)
+
+
 def test_parent_with_another_backbone_is_refused(write_params: Write) -> None:
     said = refusal(load_params(write_params({"recipes.v7.start_from": ["v1"]})), "v7")
     assert said.startswith("recipes.v7.start_from")
@@ -168,6 +194,7 @@ REFUSED_IN_THE_ZOO: dict[str, tuple[dict[str, Any], str]] = {
     "run without recipe": ({"run": ["one", "two", "three"]}, "run: there is no recipe 'three'; there are one, two"),
     "member that does not run": ({"run": ["one"]}, "ensembles.both.of names two, which is no ensemble"),
     "of itself": ({"ensembles": {"both": {"how": "average", "of": ["one", "both"]}}}, "both is made of itself"),
+    "clips among faces": ({"sequences": ["one"]}, "sequences: one has the wrong kind of data"),
     "name of a version": ({"recipes": {**ZOO["recipes"], "v1": ZOO["recipes"]["one"]}}, "name of a recipe in"),
     "name of a recipe": ({"ensembles": {"one": {"how": "average", "of": ["one", "two"]}}}, "has the name of a recipe"),
 }

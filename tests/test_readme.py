@@ -76,8 +76,8 @@ def test_every_system_of_the_zoo_is_in_its_table():
     zoo = load_params(ROOT / "params.yaml").zoo
     rows = [line for line in README.split("| system |")[1].split("\n\n")[0].splitlines() if line.count("|") == 5]
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])}
-    assert {name for name in [*zoo.run, *zoo.ensembles] if not name.endswith("_or_not")} <= listed
-    assert listed <= {*zoo.run, *zoo.ensembles}
+    assert {name for name in [*zoo.run, *zoo.sequences, *zoo.ensembles] if not name.endswith("_or_not")} <= listed
+    assert listed <= {*zoo.run, *zoo.sequences, *zoo.ensembles}
 
 
 def test_the_bento_is_called_what_the_readme_says():

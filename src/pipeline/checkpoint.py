@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.files import read_output, sha256_of, write_json, written_whole
 from pipeline.networks import ExpressionNetwork
 from pipeline.recipes import Recipe
+from pipeline.recurrent import build_network
 
 WEIGHTS = "weights.safetensors"
 FACTS = "model.json"
@@ -39,7 +40,7 @@ class Checkpoint:
 
     def network(self) -> ExpressionNetwork:
         """Return the network with its weights, in evaluation mode."""
-        network = ExpressionNetwork(self.recipe, pretrained=False)
+        network = build_network(self.recipe, pretrained=False)
         network.load_state_dict(load_file(self.weights))
         return network.eval()
 

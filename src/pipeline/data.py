@@ -13,47 +13,20 @@ from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, get_wor
 from pipeline.augment import build_augmentation
 from pipeline.balancing import Copies, balance
 from pipeline.errors import PipelineError
-from pipeline.loading import Batch, Faces
+from pipeline.loading import Batch, Examples, Faces
 from pipeline.recipes import Recipe
 from pipeline.tables import read_split
 
 
-class FaceData(pl.LightningDataModule):
-    """The training and validation faces of a recipe's datasets."""
+class RecipeData(pl.LightningDataModule):
+    """Batches for training and validation as a recipe wants them."""
 
-    def __init__(self, recipe: Recipe, faces: Path, splits: Path, *, seed: int, workers: int | str = "auto") -> None:
-        """Read the tables.
-
-        Args:
-            recipe: which datasets, at which size, how changed, drawn and batched.
-            faces: folder with one Parquet file a dataset.
-            splits: the table of the split stage.
-            seed: of the order and the random changes.
-            workers: processes that prepare faces; see `Faces.count_workers`.
-
-        Raises:
-            PipelineError: if a split that training needs is empty.
-        """
+    def __init__(self, recipe: Recipe, train: Examples, validation: Examples, seed: int, workers: int | str) -> None:
+        """Take what to learn from; the order is drawn from the seed. `workers`: see `Examples.count_workers`."""
         super().__init__()
-        tables = {split: _read(faces, splits, recipe, split) for split in ("train", "validation")}
-        for split, table in tables.items():
-            if table.empty:
-                raise PipelineError(f"there are no {split} faces in {', '.join(recipe.data)}")
+        self.train_faces, self.validation_faces = train, validation
         self.recipe, self.seed = recipe, seed
-        self.train_faces = self._training(faces, tables["train"])
-        self.validation_faces = Faces(faces, tables["validation"], recipe.image_size, classes=len(recipe.classes))
-        self.workers = self.train_faces.count_workers(workers)
-
-    def _training(self, faces: Path, table: pd.DataFrame) -> Faces:
-        recipe, copies = self.recipe, None
-        augment = build_augmentation(
-            recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=self.seed
-        )
-        if recipe.balance:
-            kept, copied = balance(table.label_id.to_numpy(), recipe.balance.faces_per_class, self.seed)
-            table = table.iloc[kept]
-            copies = Copies(copied, recipe.balance, recipe.image_size, self.seed)
-        return Faces(faces, table, recipe.image_size, augment, classes=len(recipe.classes), copies=copies)
+        self.workers = train.count_workers(workers)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of training faces, shuffled, or drawn so that every label is as frequent as any other."""
@@ -80,6 +53,41 @@ class FaceData(pl.LightningDataModule):
         )
 
 
+class FaceData(RecipeData):
+    """The training and validation faces of a recipe's datasets."""
+
+    def __init__(self, recipe: Recipe, faces: Path, splits: Path, *, seed: int, workers: int | str = "auto") -> None:
+        """Read the tables.
+
+        Args:
+            recipe: which datasets, at which size, how changed, drawn and batched.
+            faces: folder with one Parquet file a dataset.
+            splits: the table of the split stage.
+            seed: of the order and the random changes.
+            workers: processes that prepare faces; see `Examples.count_workers`.
+
+        Raises:
+            PipelineError: if a split that training needs is empty.
+        """
+        tables = {split: _read(faces, splits, recipe, split) for split in ("train", "validation")}
+        for split, table in tables.items():
+            if table.empty:
+                raise PipelineError(f"there are no {split} faces in {', '.join(recipe.data)}")
+        train = _training(recipe, faces, tables["train"], seed)
+        validation = Faces(faces, tables["validation"], recipe.image_size, classes=len(recipe.classes))
+        super().__init__(recipe, train, validation, seed, workers)
+
+
+def _training(recipe: Recipe, faces: Path, table: pd.DataFrame, seed: int) -> Faces:
+    copies = None
+    augment = build_augmentation(recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=seed)
+    if recipe.balance:
+        kept, copied = balance(table.label_id.to_numpy(), recipe.balance.faces_per_class, seed)
+        table = table.iloc[kept]
+        copies = Copies(copied, recipe.balance, recipe.image_size, seed)
+    return Faces(faces, table, recipe.image_size, augment, classes=len(recipe.classes), copies=copies)
+
+
 def _read(faces: Path, splits: Path, recipe: Recipe, split: str) -> pd.DataFrame:
     """Read the faces of a split that a recipe learns from or is judged by, with its classes for the labels."""
     table = pd.concat([read_split(faces, splits, name, split) for name in recipe.data], ignore_index=True)
@@ -100,7 +108,7 @@ class EpochSampler(Sampler[int]):
     Lightning tells it the epoch.
     """
 
-    def __init__(self, faces: Faces, *, balanced: bool, seed: int) -> None:
+    def __init__(self, faces: Examples, *, balanced: bool, seed: int) -> None:
         """Draw from these faces: each once, or, if `balanced`, with replacement and every label equally often."""
         weights = 1 / np.maximum(faces.class_counts(), 1)
         self._weights = torch.from_numpy(weights[faces.label_ids]) if balanced else None

@@ -24,7 +24,38 @@ FEW = 5000  # faces below which a second process costs more than it brings
 Batch = tuple[Tensor, Tensor]
 
 
-class Faces(Dataset[Batch]):
+class Examples(Dataset[Batch]):
+    """What a network learns from, faces or clips of them, with the ids of their classes; `augment` changes them."""
+
+    label_ids: NDArray[np.int64]
+    classes: int
+    augment: Callable[..., dict[str, Any]] | None
+    in_memory: bool
+
+    def __len__(self) -> int:
+        """Return the number of faces, copies included."""
+        return len(self.label_ids)
+
+    def class_counts(self) -> list[int]:
+        """Return the number of faces of each class, in their order."""
+        return np.bincount(self.label_ids, minlength=self.classes).tolist()
+
+    def count_workers(self, workers: int | str) -> int:
+        """Return how many processes shall prepare these faces: as told, or by `auto` as many as it takes.
+
+        That is none where there are few faces; and where they lie in memory and training needs the cores itself, one
+        if they are changed, so that training does not wait for it, else none.
+        """
+        if isinstance(workers, int):
+            return workers
+        if len(self) < FEW:
+            return 0
+        if torch.cuda.is_available() or not self.in_memory:
+            return os.cpu_count() or 1
+        return 1 if self.augment else 0
+
+
+class Faces(Examples):
     """Faces of a table, and changed copies; each item is a uint8 tensor (side, side, 3), RGB, and its class's id.
 
     Few or small faces are kept as they are shown, decoded once; else each is read and decoded when it is asked for.
@@ -61,34 +92,12 @@ class Faces(Dataset[Batch]):
         self._images: StoredImages | NDArray[np.uint8]
         self._images = self._prepare_all(folder, table) if self.in_memory else StoredImages(folder, table)
 
-    def __len__(self) -> int:
-        """Return the number of faces, copies included."""
-        return len(self.label_ids)
-
     def __getitem__(self, index: int) -> Batch:
         """Return one face and its class's id."""
         face = self._images[index] if self.in_memory else self._prepare_one(index)
         if self.augment:
             face = self.augment(image=face)["image"]
         return torch.from_numpy(np.ascontiguousarray(face)), torch.tensor(self.label_ids[index])
-
-    def class_counts(self) -> list[int]:
-        """Return the number of faces of each class, in their order."""
-        return np.bincount(self.label_ids, minlength=self.classes).tolist()
-
-    def count_workers(self, workers: int | str) -> int:
-        """Return how many processes shall prepare these faces: as told, or by `auto` as many as it takes.
-
-        That is none where there are few faces; and where they lie in memory and training needs the cores itself, one
-        if they are changed, so that training does not wait for it, else none.
-        """
-        if isinstance(workers, int):
-            return workers
-        if len(self) < FEW:
-            return 0
-        if torch.cuda.is_available() or not self.in_memory:
-            return os.cpu_count() or 1
-        return 1 if self.augment else 0
 
     def _prepare(self, image: bytes) -> Image:
         return resize(decode(image), self.image_size)

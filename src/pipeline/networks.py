@@ -37,7 +37,7 @@ class ExpressionNetwork(nn.Module):
         self.backbone = _backbone(recipe, recipe.pretrained if pretrained is None else pretrained)
         facts: Any = self.backbone  # timm's models say these of themselves; nn.Module does not know it
         width = getattr(facts, "head_hidden_size", facts.num_features)  # VGG's own layers come in between
-        self.head = _head(recipe.head, width, len(recipe.classes))
+        self.head = self.build_head(recipe, width)
         if recipe.normalize_logits:
             self.head.append(nn.BatchNorm1d(len(recipe.classes)))
         mean, std = (255 * torch.tensor(facts.pretrained_cfg[name]) for name in ("mean", "std"))
@@ -47,6 +47,10 @@ class ExpressionNetwork(nn.Module):
         self.register_buffer("std", std[:, None, None])
         grey = torch.tensor(GREY)[:, None, None] if recipe.colour == "grey" else None
         self.register_buffer("grey", grey, persistent=False)
+
+    def build_head(self, recipe: Recipe, width: int) -> nn.Sequential:
+        """Return what turns the backbone's features, `width` of them, into logits."""
+        return _head(recipe.head, width, len(recipe.classes))
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return logits (batch, classes), float, for uint8 faces (batch, side, side, 3)."""

@@ -8,7 +8,7 @@ import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.recipes import Count, Dataset, Recipe, Scale, Section
+from pipeline.recipes import CLIPS, Count, Dataset, Recipe, Scale, Section
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 Model = TypeVar("Model", bound=Section)
@@ -45,6 +45,14 @@ class SampleParams(Section):
     """The embedded sample: drawn faces a class and dataset, and the seed they are drawn from."""
 
     faces_per_class: Annotated[int, Field(ge=10, le=10_000)] = 80  # drawn in some minutes
+    seed: Seed = 0
+
+
+class ClipsParams(Section):
+    """The drawn clips: people, each with one clip a label and in one split only, frames of a clip, and the seed."""
+
+    people: Annotated[int, Field(ge=3, le=2000)] = 80  # drawn in some minutes
+    frames: Annotated[int, Field(ge=2, le=64)] = 8
     seed: Seed = 0
 
 
@@ -128,17 +136,25 @@ class Ensemble(Section):
 
 
 class Zoo(Section):
-    """All of `zoo/params.yaml`: systems to compare with, which never become champion."""
+    """All of `zoo/params.yaml`: systems to compare with, which never become champion.
+
+    `run` are those of faces, `sequences` those of clips, which are drawn as `clips` says.
+    """
 
     run: tuple[str, ...] = ()
+    sequences: tuple[str, ...] = ()
+    clips: ClipsParams = ClipsParams()
     recipes: dict[str, Recipe] = {}
     ensembles: dict[str, Ensemble] = {}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for name in self.run:
-            if name not in self.recipes:
-                raise ValueError(f"run: there is no recipe {name!r}; there are {', '.join(self.recipes)}")
+        for key, names in (("run", self.run), ("sequences", self.sequences)):
+            for name in names:
+                if name not in self.recipes:
+                    raise ValueError(f"{key}: there is no recipe {name!r}; there are {', '.join(self.recipes)}")
+                if (self.recipes[name].recurrent is None) == (key == "sequences"):
+                    raise ValueError(f"{key}: {name} has the wrong kind of data; run is for faces, sequences for clips")
         for name in self.ensembles:
             if name in self.recipes:
                 raise ValueError(f"ensembles.{name} has the name of a recipe")
@@ -216,7 +232,7 @@ class Params(Section):
             PipelineError: if there is no such version, or it needs a dataset or a version that is not chosen.
         """
         recipe = self._known_recipe(version)
-        missing = [name for name in recipe.data if name not in self.use]
+        missing = [name for name in recipe.data if name not in (*self.use, CLIPS)]
         if missing:
             raise PipelineError(
                 f"recipes.{version}.data names {', '.join(missing)}, which `use` leaves out; "

@@ -22,6 +22,7 @@ SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
 
 Dataset = Literal["fer2013", "rafdb", "affectnet", "wild"]
 Label = Literal["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+CLIPS = "clips"  # drawn too, but of rows and splits of its own, so no dataset like the others
 Scale = Literal["sample", "full"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -138,6 +139,17 @@ class Views(Section):
     views: Annotated[int, Field(ge=2, le=100)]
 
 
+class Recurrent(Section):
+    """An LSTM (Hochreiter and Schmidhuber 1997) over the frames of a clip: its features, its layers, and the frames.
+
+    `frames` of each clip are looked at, evenly spaced and up to the last one; a single one is the last.
+    """
+
+    width: Count = 128
+    layers: Count = 1
+    frames: Count = 8
+
+
 class WeightAveraging(Section):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on."""
 
@@ -174,13 +186,14 @@ class Recipe(Section):
     first convolution one of 3x3 pixels that keeps the size, as for small pictures (He et al. 2016, section 4.2).
     `trainable` is about the backbone; the head always learns. `head` lists the layers between the backbone's pooled
     features and the final linear layer with an output for each class: `relu`, `batch_norm`, `{linear: width}`,
-    `{dropout: p}`; `normalize_logits` puts a batch norm behind it. `start_from` lists versions of which the one with
-    the better validation macro-F1 gives the first weights. `augment` lists albumentations transforms by name with their
+    `{dropout: p}`; `normalize_logits` puts a batch norm behind it. `recurrent` reads clips: the head comes after an
+    LSTM over the features of the frames, and `data` is `[clips]`. `start_from` lists versions of which the one with the
+    better validation macro-F1 gives the first weights. `augment` lists albumentations transforms by name with their
     arguments. `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch takes one of them.
     `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
     """
 
-    data: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    data: Annotated[tuple[Dataset | Literal["clips"], ...], Field(min_length=1)]
     leave_out: tuple[Label, ...] = ()
     one_against_rest: Label | None = None
     balance: Balance | None = None
@@ -193,6 +206,7 @@ class Recipe(Section):
     trainable: Literal["all", "none"] | LastLayers | LastStages = "all"
     head: tuple[str | dict[str, float], ...] = ()
     normalize_logits: bool = False
+    recurrent: Recurrent | None = None
     start_from: tuple[str, ...] = ()
     optimizer: Optimizer = Optimizer()
     schedule: tuple[SchedulePhase, ...] = ()
@@ -250,6 +264,12 @@ class Recipe(Section):
             raise ValueError(f"leave_out: {self.one_against_rest} is the label that one_against_rest is about")
         if len(set(self.leave_out)) > len(LABELS) - 2:
             raise ValueError("leave_out: at least two labels must be left")
+        if self.recurrent and self.data != (CLIPS,):
+            raise ValueError("recurrent: it reads clips, and the other datasets have none; set data: [clips]")
+        if CLIPS in self.data and not self.recurrent:
+            raise ValueError("data: clips are read by a recipe with recurrent; set it, as in recurrent: {width: 128}")
+        if self.recurrent and (self.leave_out or self.one_against_rest or self.balance):
+            raise ValueError("recurrent: leave_out, one_against_rest and balance are for faces; take them out")
         return self
 
     @property

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
+from pipeline.recipes import CLIPS
 
 SCHEMA = pa.schema(
     {
@@ -76,7 +77,7 @@ def open_faces(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(file) as opened:
             yield opened
     except (OSError, pa.ArrowException) as error:
-        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro harmonize@{dataset}`") from error
+        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro {_stage(dataset)}`") from error
 
 
 def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataFrame:
@@ -117,7 +118,12 @@ def read_origin(folder: Path, dataset: str) -> Origin:
         metadata = file.schema_arrow.metadata
     if not metadata or not {b"drawn", b"detector"} <= set(metadata):
         raise PipelineError(
-            f"{folder / dataset}.parquet is no table of `harmonize`; run `dvc repro harmonize@{dataset}`"
+            f"{folder / dataset}.parquet is no table of the pipeline's; run `dvc repro {_stage(dataset)}`"
         )
     detector = metadata[b"detector"].decode()
     return Origin(metadata[b"drawn"] == b"True", None if detector == "None" else detector)
+
+
+def _stage(dataset: str) -> str:
+    """Return the address of the stage that writes the table of a dataset, or of the clips."""
+    return "zoo/dvc.yaml:clips" if dataset == CLIPS else f"harmonize@{dataset}"

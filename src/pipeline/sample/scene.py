@@ -34,20 +34,25 @@ class Look:
 def draw_crop(label: str, look: Look, rng: np.random.Generator) -> bytes:
     """Draw the cropped face of somebody made up, with an expression of a class, as JPEG."""
     side = look.size * look.oversize
-    canvas = _draw_backdrop(side, rng)
-    roll, yaw, pitch, shear = rng.normal(0, look.pose, 4) * (7, 0.4, 0.3, 0.3)
-    shift_x, shift_y = rng.normal(0, 0.03 * look.pose, 2)
-    pose = Pose(
+    canvas = draw_backdrop(side, rng)
+    pose = random_pose(side, look.pose, rng)
+    draw_face(canvas, random_person(rng), random_expression(label, rng, look.spread), pose)
+    return look.camera.take(canvas, (look.size, look.size), rng)
+
+
+def random_pose(side: int, amount: float, rng: np.random.Generator) -> Pose:
+    """Draw how a head fills a square crop of `side` pixels; `amount` (0..1) says how much it turns and shifts."""
+    roll, yaw, pitch, shear = rng.normal(0, amount, 4) * (7, 0.4, 0.3, 0.3)
+    shift_x, shift_y = rng.normal(0, 0.03 * amount, 2)
+    return Pose(
         centre=(side * (0.5 + shift_x), side * (0.49 + shift_y)),
-        scale=side / 2.75 * rng.normal(1, 0.06 * look.pose),
+        scale=side / 2.75 * rng.normal(1, 0.06 * amount),
         roll=roll,
         yaw=yaw,
         pitch=pitch,
         shear=shear,
         light=(rng.uniform(-1, 1), rng.uniform(-1, 0.3)),
     )
-    draw_face(canvas, random_person(rng), random_expression(label, rng, look.spread), pose)
-    return look.camera.take(canvas, (look.size, look.size), rng)
 
 
 def draw_portrait(
@@ -72,7 +77,7 @@ def draw_portrait(
     return PHONE.take(canvas, size, rng)
 
 
-def _draw_backdrop(side: int, rng: np.random.Generator) -> Image:
+def draw_backdrop(side: int, rng: np.random.Generator) -> Image:
     """Return what a close crop shows behind a head: a few blurred patches."""
     patches = rng.uniform(20, 235, (3, 3, 3)) * 0.4 + rng.uniform(20, 235, 3) * 0.6
     return cv2.resize(patches.astype(np.uint8), (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
+from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.loading import Faces
@@ -119,6 +120,8 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
     """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE."""
     params = load_params()
     checkpoint = load_checkpoint(model)
+    if checkpoint.recipe.recurrent:
+        raise PipelineError(f"{model} reads clips, not faces; score it with pipeline.stages.evaluate_clips")
     rows = pd.concat(
         [
             read_split(faces, splits, name, split).assign(split=split)

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 
 from pipeline import tracking
 from pipeline.checkpoint import WEIGHTS, save_checkpoint
+from pipeline.clips import ClipData
 from pipeline.command import run
-from pipeline.data import FaceData
+from pipeline.data import FaceData, RecipeData
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, read_output, sha256_of, written_whole
 from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging, choose_precision
@@ -29,6 +30,7 @@ from pipeline.outbox import Outbox
 from pipeline.params import Params, TrainParams, load_params
 from pipeline.progress import show_progress
 from pipeline.recipes import Recipe
+from pipeline.recurrent import build_network
 from pipeline.tables import read_origin
 
 logger = logging.getLogger(__name__)
@@ -37,14 +39,14 @@ CHECKPOINTS = Path("checkpoints")  # not DVC's: what is needed to go on after an
 
 
 def train(
-    version: str, recipe: Recipe, data: FaceData, start: Path | None, work: Path, params: TrainParams, outbox: Outbox
+    version: str, recipe: Recipe, data: RecipeData, start: Path | None, work: Path, params: TrainParams, outbox: Outbox
 ) -> tuple[ExpressionNetwork, dict[str, Any]]:
     """Train a version, or go on where an interrupted training of the same recipe and data stopped.
 
     Args:
         version: its name.
         recipe: as it runs.
-        data: its faces.
+        data: its faces, or clips.
         start: weights of another version to start from, if any.
         work: folder for the checkpoints to go on from, and the curves.
         params: seed and precision.
@@ -56,7 +58,7 @@ def train(
         them.
     """
     # Faces come as (batch, side, side, 3): with channels last, no layer has to turn them around.
-    network = ExpressionNetwork(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build_network(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
         fresh = first_weights(network, load_file(start), start)
         logger.info("%s starts from %s; new in the head: %s", version, start.parent.name, ", ".join(fresh) or "nothing")
@@ -87,6 +89,13 @@ def train(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     }
+
+
+def open_data(recipe: Recipe, faces: Path, splits: Path, params: TrainParams) -> RecipeData:
+    """Return the faces of a recipe, or its clips: they lie in FACES too, and say their splits themselves."""
+    if recipe.recurrent:
+        return ClipData(recipe, faces, seed=params.seed, workers=params.workers)
+    return FaceData(recipe, faces, splits, seed=params.seed, workers=params.workers)
 
 
 def build_trainer(
@@ -173,7 +182,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     identity = json.dumps([facts, recipe.model_dump(), start and sha256_of(start)], sort_keys=True)
     work = CHECKPOINTS / version / hashlib.sha256(identity.encode()).hexdigest()[:16]
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
-    data = FaceData(recipe, faces, splits, seed=params.train.seed, workers=params.train.workers)
+    data = open_data(recipe, faces, splits, params.train)
     recipe = recipe.for_faces(len(data.train_faces))
 
     tags = {"scale": params.scale, "data_hash": hashlib.sha256(json.dumps(facts["data"]).encode()).hexdigest()}

@@ -1,0 +1,52 @@
+"""Draws the clips that a recurrent recipe learns from, into one table that says their splits itself."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from pipeline.clips import SCHEMA
+from pipeline.command import run
+from pipeline.files import written_whole
+from pipeline.labels import LABELS
+from pipeline.params import ClipsParams, load_params
+from pipeline.sample.clip import draw_clips
+
+logger = logging.getLogger(__name__)
+
+
+def clips(file: Path, params: ClipsParams) -> int:
+    """Draw clips of a face that moves from one expression to another, and write them as one Parquet file.
+
+    Args:
+        file: where to; a row a clip, `clip_id, person, label, label_id, split, frames`, the label being the expression
+            it moves to and `frames` a list of JPEG images of 64 pixels, in order.
+        params: people, frames of a clip, seed.
+
+    Returns:
+        the number of clips.
+    """
+    drawn = draw_clips(params.people, params.frames, params.seed)
+    number = params.people * len(LABELS)
+    rows = [
+        {**vars(clip), "clip_id": f"{clip.person}-{clip.label}", "label_id": LABELS.index(clip.label)}
+        for clip in tqdm(drawn, total=number, desc="draw clips", unit=" clips", mininterval=1, disable=None)
+    ]
+    # `drawn` and `detector` are what `harmonize` writes beside faces.
+    schema = SCHEMA.with_metadata({"drawn": "True", "detector": "None"})
+    with written_whole(file) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="none")
+    return number
+
+
+def main(file: Path) -> None:
+    """Draw clips, as many as `zoo/params.yaml` says, into FILE."""
+    params = load_params().zoo.clips
+    logger.info("%d clips of %d frames, one a label of each of %d people", clips(file, params), params.frames,
+                params.people)  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)

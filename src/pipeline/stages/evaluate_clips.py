@@ -1,0 +1,125 @@
+"""Score a recurrent version on its test clips, and beside that on single frames of them: does it use the sequence?"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pipeline import tracking
+from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.clips import Clips, read_clips
+from pipeline.command import run
+from pipeline.errors import PipelineError
+from pipeline.files import write_json, written_whole
+from pipeline.metrics import confusion, score, score_classes
+from pipeline.params import EvaluateParams, load_params
+from pipeline.pictures import draw_confusion
+from pipeline.predictions import stack
+from pipeline.recipes import CLIPS
+from pipeline.views import average
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+STATIC = {"first": 0, "last": -1}
+
+
+def predict(checkpoint: Checkpoint, table: pd.DataFrame) -> pd.DataFrame:
+    """Predict clips: as they are, with test-time augmentation, and with one frame of each in the place of all.
+
+    Args:
+        checkpoint: the version.
+        table: the clips, as `read_clips` gives them.
+
+    Returns:
+        `clip_id, person, label_id, split`, and lists of seven probabilities: `probabilities`, `first` and `last` (that
+        frame again and again, so that the network sees as many as it learned from), and `tta` where the recipe has it.
+
+    Raises:
+        PipelineError: if the version reads faces, not clips.
+    """
+    recipe = checkpoint.recipe
+    if not recipe.recurrent:
+        raise PipelineError(f"{checkpoint.folder} reads faces, not clips; score it with pipeline.stages.evaluate")
+    clips = Clips(table, recipe.recurrent.frames, recipe.image_size)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = checkpoint.network().to(device)
+    answers: dict[str, list[Tensor]] = {}
+    with torch.inference_mode():
+        for batch, _ in DataLoader(clips, BATCH):
+            shown = batch.to(device)
+            asked: dict[str, tuple[Tensor, Any]] = {"probabilities": (shown, "none")}
+            asked |= {name: (shown[:, [place]].expand_as(shown), "none") for name, place in STATIC.items()}
+            if recipe.tta != "none":
+                asked["tta"] = (shown, recipe.tta)
+            for name, (frames, kind) in asked.items():
+                answers.setdefault(name, []).append(average(network, network.normalize(frames), kind).cpu())
+    columns = {name: list(torch.cat(parts).numpy()) for name, parts in answers.items()}
+    return table[["clip_id", "person", "label_id", "split"]].assign(**{"tta": None, **columns})
+
+
+def evaluate_clips(predictions: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
+    """Turn the predictions of test clips into the metrics of a version.
+
+    Args:
+        predictions: see `predict`.
+        params: resamples, bins and seed.
+
+    Returns:
+        what `evaluate` gives for faces, over the one dataset `clips` (no person stands in two splits, so that none has
+        leaked); and `static`, the scores of the same network where all it sees of each clip is its `first` or its
+        `last` frame. It never learned from such stills: whether a network gains by the sequence at all, only another
+        recipe tells, the same with `recurrent.frames` 1. Intervals take clips for independent, though seven are of one
+        person.
+    """
+    label_ids = predictions.label_id.to_numpy()
+    averaged = stack(predictions.tta) if predictions.tta.notna().any() else None
+    whole = score(label_ids, stack(predictions.probabilities), params, averaged)
+    return {
+        "own": whole,
+        "overall": whole,
+        "datasets": {CLIPS: {"split": "test", "whole": whole, "leak_free": whole}},
+        "classes": score_classes(label_ids, stack(predictions.probabilities)),
+        "static": {name: score(label_ids, stack(predictions[name]), params) for name in STATIC},
+    }
+
+
+def main(version: str, model: Path, clips: Path, metrics: Path, table: Path, picture: Path) -> None:
+    """Score VERSION from its MODEL on the folder CLIPS: METRICS, the TABLE of predictions, a confusion PICTURE."""
+    params = load_params()
+    checkpoint = load_checkpoint(model)
+    predictions = predict(checkpoint, read_clips(clips, "test"))
+    result = {"version": version, "scale": checkpoint.facts["scale"], **evaluate_clips(predictions, params.evaluate)}
+    with written_whole(table) as file:
+        predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
+    counts = confusion(predictions.label_id.to_numpy(), np.argmax(stack(predictions.probabilities), 1))
+    draw_confusion(counts, f"{version} on clips", picture)
+    write_json(metrics, result)
+    _log(version, checkpoint, result, {"": metrics, "plots": picture})
+    own, static = result["own"], result["static"]
+    logger.info("%s: macro-F1 %.3f on %d clips; %.3f on their last frames alone, %.3f on their first", version,
+                own["macro_f1"], own["n"], static["last"]["macro_f1"], static["first"]["macro_f1"])  # fmt: skip
+
+
+def _log(version: str, checkpoint: Checkpoint, result: dict[str, Any], files: dict[str, Path]) -> None:
+    parts = {"own": result["own"], "overall": result["overall"], "clips/test": result["own"]}
+    parts |= {f"static/{name}": part for name, part in result["static"].items()}
+    scores = {
+        f"{prefix}/{key}": part[key]
+        for prefix, part in parts.items()
+        for key in ("accuracy", "macro_f1", "weighted_f1", "ece")
+    }
+    scores |= {f"own/f1/{label}": part["f1"] for label, part in result["classes"].items()}
+    with tracking.answering():
+        client = tracking.connect()
+        run_id = tracking.run_of(client, version, checkpoint.facts, checkpoint.sha256())
+        tracking.log_result(client, run_id, scores, {}, files)
+
+
+if __name__ == "__main__":
+    run(main)
