@@ -19,7 +19,7 @@ from pipeline.stages.evaluate import predict
 from pipeline.tables import read_split
 
 RECIPE = Recipe.model_validate({
-    "data": ["fer2013"], "backbone": "resnet18", "backbone_args": {"channels": [16, 16, 32, 32]}, "small_stem": True,
+    "data": ["fer2013"], "backbone": "resnet18", "backbone_args": {"channels": [32, 32, 64, 128]}, "small_stem": True,
     "pretrained": False, "colour": "grey", "image_size": 48, "tta": "flip",
 })  # fmt: skip
 
