@@ -113,6 +113,18 @@ class PackageParams(Section):
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
 
 
+class SweepParams(Section):
+    """A sweep over a recipe: its trials, the seeds each is averaged over, and what it varies, by dotted key.
+
+    `epochs` shortens each training; null leaves the recipe's. What `vary` can say is in `pipeline.sweep.space`.
+    """
+
+    trials: Count = 20
+    epochs: Count | None = None
+    seeds: Count = 1
+    vary: dict[str, str | tuple[Any, ...]] = {}
+
+
 class Params(Section):
     """All of `params.yaml`."""
 
@@ -129,6 +141,7 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     promote: PromoteParams = PromoteParams()
     package: PackageParams = PackageParams()
+    sweep: SweepParams = SweepParams()
     recipes: dict[str, Recipe]
 
     @field_validator("use", "run")
@@ -192,8 +205,13 @@ def load_params(file: Path = Path("params.yaml")) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        problems = sorted(error.errors(), key=lambda problem: _relevance(problem, content))
-        raise PipelineError(f"{file}: {_sentence(problems[0], content)}") from error
+        raise PipelineError(f"{file}: {explain(error, content)}") from error
+
+
+def explain(error: ValidationError, content: Any) -> str:
+    """Return the most telling of pydantic's complaints about some content: its key, what was expected and found."""
+    problems = sorted(error.errors(), key=lambda problem: _relevance(problem, content))
+    return _sentence(problems[0], content)
 
 
 def _relevance(problem: Any, content: Any) -> tuple[bool, int, bool, bool]:

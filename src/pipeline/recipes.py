@@ -226,9 +226,9 @@ class Recipe(Section):
         """
         if scale == "full":
             return self
-        epochs, lr_scale = self.at_sample.epochs, self.at_sample.lr_scale
+        lr_scale = self.at_sample.lr_scale
         optimizer = self.optimizer
-        return self.model_copy(
+        return self.lasting(self.at_sample.epochs).model_copy(
             update={
                 "backbone": smallest_backbone(self.backbone),
                 "pretrained": False,
@@ -238,7 +238,6 @@ class Recipe(Section):
                 "patience": None,
                 "augment_share": self.at_sample.augment_share,
                 "most_steps": self.at_sample.most_steps,
-                "epochs": epochs,
                 "batch_size": min(self.batch_size, self.at_sample.batch_size),
                 "optimizer": optimizer.model_copy(
                     update={
@@ -246,9 +245,13 @@ class Recipe(Section):
                         "backbone_lr": optimizer.backbone_lr and optimizer.backbone_lr * lr_scale,
                     }
                 ),
-                "schedule": tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule),
             }
         )
+
+    def lasting(self, epochs: int) -> "Recipe":
+        """Return the recipe with this many epochs, and periods of its schedule in proportion."""
+        schedule = tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule)
+        return self.model_copy(update={"epochs": epochs, "schedule": schedule})
 
     def for_faces(self, faces: int) -> "Recipe":
         """Return the recipe with as many epochs of this many training faces as `most_steps` leaves, at least one."""
