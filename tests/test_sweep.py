@@ -132,6 +132,23 @@ def test_a_killed_sweep_goes_on_where_it_stopped_and_ends_the_same(place, caplog
     assert {run.info.status for run in found} == {"FINISHED"}
 
 
+def test_ctrl_c_is_a_sentence_and_the_trial_waits(place, monkeypatch):
+    def press(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    plan = plan_of(trials=1)
+    usual = signal.getsignal(signal.SIGINT)  # Lightning ignores it from then on
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.progress.EpochLines.on_train_epoch_start", press)
+        with pytest.raises(PipelineError, match="was interrupted; the same command goes on"):
+            run_sweep(plan)
+    signal.signal(signal.SIGINT, usual)
+    assert [run.info.status for run in (runs()[0], *runs()[1])] == ["KILLED", "KILLED"]
+    assert run_sweep(plan).trials[0].state.name == "COMPLETE"
+    assert [run.info.status for run in (runs()[0], *runs()[1])] == ["FINISHED", "FINISHED"]
+
+
 @pytest.mark.slow
 def test_two_processes_share_the_trials(place):
     order = [PIPELINE, "sweep", "v8", "--trials", "6", *(word for vary in VARY for word in ("--vary", vary))]

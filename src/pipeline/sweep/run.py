@@ -11,6 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from optuna.trial import TrialState
 
 from pipeline import tracking
+from pipeline.errors import PipelineError
 from pipeline.files import written_whole
 from pipeline.sweep.plan import Plan
 from pipeline.sweep.plots import draw_sweep
@@ -28,7 +29,7 @@ def run_sweep(plan: Plan) -> optuna.Study:
         the study.
 
     Raises:
-        PipelineError: if there is another sweep of this name, or the tracking server does not answer.
+        PipelineError: if there is another sweep of this name, the tracking server is silent, or it is interrupted.
     """
     with tracking.answering():
         with locked(plan.folder / "lock"):  # two processes that begin would both make store, experiment and run
@@ -36,16 +37,25 @@ def run_sweep(plan: Plan) -> optuna.Study:
             client = tracking.connect()
             parent = _parent(plan, client)
         with tracking.killed_unless_done(client, parent):
-            while True:
-                with next_trial(study, plan) as trial:
-                    if trial is None:
-                        break
-                    run_trial(plan, trial, client, parent)
-                    _log_best(study, plan, client, parent)
+            try:
+                _run_trials(study, plan, client, parent)
+            except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
+                raise PipelineError(
+                    f"the sweep {plan.name} was interrupted; the same command goes on with it"
+                ) from None
             with locked(plan.folder / "lock"):
                 if not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # in another process
                     _finish(study, plan, client, parent)
     return study
+
+
+def _run_trials(study: optuna.Study, plan: Plan, client: MlflowClient, parent: str) -> None:
+    while True:
+        with next_trial(study, plan) as trial:
+            if trial is None:
+                return
+            run_trial(plan, trial, client, parent)
+            _log_best(study, plan, client, parent)
 
 
 def _parent(plan: Plan, client: MlflowClient) -> str:
