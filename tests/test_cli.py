@@ -33,7 +33,7 @@ def error(*command: str | Path, cwd: Path) -> str:
 def test_help_lists_the_commands() -> None:
     done = run(PIPELINE, "--help")
     assert done.returncode == 0
-    for command in ("check", "repro", "champion"):
+    for command in ("check", "repro", "champion", "sweep"):
         assert command in done.stdout
 
 

@@ -11,11 +11,11 @@ from clip_tables import write_clips
 from pipeline.clips import ClipData, Clips, read_clips
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
-from pipeline.params import ClipsParams
 from pipeline.recipes import Recipe
 from pipeline.stages.clips import clips
 from pipeline.tables import read_origin
 from pipeline.transforms import decode
+from pipeline.zoo import ClipsParams
 
 
 def recipe(frames=4, **changes):

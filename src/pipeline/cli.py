@@ -1,4 +1,4 @@
-"""The `pipeline` command: check the parameters, rebuild everything, name the champion."""
+"""The `pipeline` command: check the parameters, rebuild everything, name the champion, sweep over a recipe."""
 
 import logging
 import os
@@ -10,11 +10,17 @@ from typing import Annotated
 
 import typer
 
-from pipeline.command import as_sentence
+from pipeline.command import as_sentence, speak_plainly
 from pipeline.errors import PipelineError
 from pipeline.params import NO_PATHS, Params, load_params
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    rich_markup_mode="markdown",
+)
 
 RAW = Path("data/raw")  # where downloads go
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]
@@ -73,6 +79,43 @@ def ready_made(
             f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "
             f"{scores['n']} {facts['split']} faces; probabilities differ by {difference:.1e} at most"
         )
+
+
+@app.command()
+def sweep(
+    version: str,
+    vary: Annotated[list[str], typer.Option(metavar="KEY=VALUES", help="what to vary; again for each key")] = [],  # noqa: B006
+    trials: Annotated[int | None, typer.Option(min=1, help="how many in all, those of earlier calls counted")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of each training, where not the recipe's own")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="trainings a trial, of which the mean counts")] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of the sweep; by itself made from what it asks")
+    ] = None,
+) -> None:
+    """Look for better values of VERSION's recipe, by validation macro-F1.
+
+    KEY is a dotted key of the recipe, such as optimizer.lr, ema.decay or schedule.0.warm_up. VALUES are a range,
+    low..high; one over orders of magnitude, log:low..high; or a list, [64, 128, 256]. What is not said here is taken
+    from `sweep` in params.yaml.
+
+    The first trial is the recipe as it is, if it lies in the space. Trials are child runs in MLflow's experiment
+    expression-sweeps; hopeless ones are pruned. The same command goes on where it was interrupted; given in several
+    terminals at once, they share the trials. For example:
+
+        pipeline sweep v8 --vary optimizer.lr=log:1e-3..3e-1 --vary mixup=0..0.4 --vary 'ema.decay=[0.99, 0.999]'
+    """
+    from pipeline.sweep.plan import make_plan
+    from pipeline.sweep.report import describe
+    from pipeline.sweep.run import run_sweep
+    from pipeline.sweep.space import parse_vary
+
+    speak_plainly()
+    with as_sentence():
+        params = load_params()
+        given = {"trials": trials, "epochs": epochs, "seeds": seeds}
+        settings = params.sweep.model_copy(update={key: value for key, value in given.items() if value is not None})
+        plan = make_plan(params, version, parse_vary(vary) or params.sweep.vary, settings, study)
+        typer.echo(describe(run_sweep(plan), plan))
 
 
 def _check(params: Params) -> None:

@@ -10,19 +10,27 @@ import typer
 
 from pipeline.errors import PipelineError
 
-CHATTY = ("alembic", "great_expectations", "lightning", "mlflow", "pytorch_lightning")
+CHATTY = ("alembic", "great_expectations", "lightning", "matplotlib", "mlflow", "optuna", "pytorch_lightning")
 
 
 def run(main: Callable[..., None]) -> None:
     """Run a stage's `main` with the arguments of the command line, read by its signature (`--help` shows them)."""
+    speak_plainly()
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    with as_sentence():
+        app()
+
+
+def speak_plainly() -> None:
+    """Log a line as it is, what libraries say only where it is a warning, and end at Ctrl-C without a traceback.
+
+    Some libraries choose their own level when they are imported: to be called after that.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
     signal.signal(signal.SIGINT, _interrupt)
-    with as_sentence():
-        app()
 
 
 def _interrupt(*_: object) -> None:

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
-from pipeline.errors import PipelineError
+from pipeline.errors import NotFiniteError
 from pipeline.losses import build_loss
 from pipeline.networks import ExpressionNetwork
 from pipeline.optimization import build_optimizer, build_schedule
@@ -50,7 +50,7 @@ class ExpressionModel(pl.LightningModule):
         """Return the loss of a batch, its faces mixed in pairs if the recipe says so.
 
         Raises:
-            PipelineError: if the loss is not finite; the batch is saved in the trainer's folder.
+            NotFiniteError: if the loss is not finite; the batch is saved in the trainer's folder.
         """
         faces, targets = batch
         faces = self.network.normalize(faces)
@@ -60,7 +60,7 @@ class ExpressionModel(pl.LightningModule):
         if not torch.isfinite(loss):
             file = Path(self.trainer.default_root_dir) / "not-finite.safetensors"
             save_file({"faces": batch[0].cpu(), "label_ids": batch[1].cpu()}, file)
-            raise PipelineError(
+            raise NotFiniteError(
                 f"the loss is {loss.item()} at step {self.global_step} in epoch {self.current_epoch + 1}; its batch "
                 f"is in {file}; set a lower optimizer.lr, or clip_gradients, in the recipe"
             )

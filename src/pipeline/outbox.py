@@ -24,10 +24,10 @@ MOST = 1000  # metrics that MLflow takes at once
 class Outbox(Logger):
     """Lightning's logger for one run: what the server does not take waits in a file, also for the next process."""
 
-    def __init__(self, client: MlflowClient, run_id: str, file: Path) -> None:
-        """Log to a run, with a file of one metric a line for those that were not sent."""
+    def __init__(self, client: MlflowClient, run_id: str, file: Path, prefix: str = "") -> None:
+        """Log to a run, with a file of one metric a line for those that were not sent; names begin with `prefix`."""
         super().__init__()
-        self._client, self._run_id, self._file = client, run_id, file
+        self._client, self._run_id, self._file, self._prefix = client, run_id, file, prefix
         self._not_before = 0.0
 
     @property
@@ -49,7 +49,7 @@ class Outbox(Logger):
         now = get_current_time_millis()
         with self._file.open("a", encoding="utf-8") as file:
             for key, value in metrics.items():
-                file.write(json.dumps([key, float(value), now, step or 0]) + "\n")
+                file.write(json.dumps([self._prefix + key, float(value), now, step or 0]) + "\n")
         if time.monotonic() < self._not_before:
             return
         try:

@@ -2,20 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
 
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.recipes import CLIPS, Count, Dataset, Recipe, Scale, Section
+from pipeline.recipes import CLIPS, Count, Dataset, Recipe, Scale, Section, Seed
+from pipeline.zoo import Zoo
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 Model = TypeVar("Model", bound=Section)
 ZOO = Path("zoo") / "params.yaml"  # beside params.yaml
 NO_PATHS = ("sample", "kaggle")  # sources that are words
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits, and training adds the epoch's number
 # `~` is the home folder. pathlib's own `expanduser` raises where there is no such user.
 AtHome = AfterValidator(lambda path: type(path)(os.path.expanduser(path)))  # noqa: PTH111
 
@@ -45,14 +45,6 @@ class SampleParams(Section):
     """The embedded sample: drawn faces a class and dataset, and the seed they are drawn from."""
 
     faces_per_class: Annotated[int, Field(ge=10, le=10_000)] = 80  # drawn in some minutes
-    seed: Seed = 0
-
-
-class ClipsParams(Section):
-    """The drawn clips: people, each with one clip a label and in one split only, frames of a clip, and the seed."""
-
-    people: Annotated[int, Field(ge=3, le=2000)] = 80  # drawn in some minutes
-    frames: Annotated[int, Field(ge=2, le=64)] = 8
     seed: Seed = 0
 
 
@@ -123,57 +115,16 @@ class PackageParams(Section):
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
 
 
-class Ensemble(Section):
-    """Systems of the zoo that answer together: recipes, or other ensembles.
+class SweepParams(Section):
+    """A sweep over a recipe: its trials, the seeds each is averaged over, and what it varies, by dotted key.
 
-    `average`: the mean of their probabilities. `weighted`: a mean whose weights make validation most likely.
-    `stacking`: a logistic regression on their log-probabilities, fitted on validation (Wolpert 1992).
-    `one_against_rest`: of one system for each label, how sure it is, as a share of all.
+    `epochs` shortens each training; null leaves the recipe's. What `vary` can say is in `pipeline.sweep.space`.
     """
 
-    how: Literal["average", "weighted", "stacking", "one_against_rest"]
-    of: Annotated[tuple[str, ...], Field(min_length=2)]
-
-
-class Zoo(Section):
-    """All of `zoo/params.yaml`: systems to compare with, which never become champion.
-
-    `run` are those of faces, `sequences` those of clips, which are drawn as `clips` says.
-    """
-
-    run: tuple[str, ...] = ()
-    sequences: tuple[str, ...] = ()
-    clips: ClipsParams = ClipsParams()
-    recipes: dict[str, Recipe] = {}
-    ensembles: dict[str, Ensemble] = {}
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        for key, names in (("run", self.run), ("sequences", self.sequences)):
-            for name in names:
-                if name not in self.recipes:
-                    raise ValueError(f"{key}: there is no recipe {name!r}; there are {', '.join(self.recipes)}")
-                if (self.recipes[name].recurrent is None) == (key == "sequences"):
-                    raise ValueError(f"{key}: {name} has the wrong kind of data; run is for faces, sequences for clips")
-        for name in self.ensembles:
-            if name in self.recipes:
-                raise ValueError(f"ensembles.{name} has the name of a recipe")
-            self.systems(name)
-        return self
-
-    def systems(self, name: str, within: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return the recipes that an ensemble is made of in the end; of a recipe, itself.
-
-        Raises:
-            ValueError: if one of them does not run, or an ensemble is made of itself.
-        """
-        if name in within:
-            raise ValueError(f"ensembles.{name} is made of itself")
-        if name in self.ensembles:
-            return sum((self.systems(member, (*within, name)) for member in self.ensembles[name].of), ())
-        if name not in self.run:
-            raise ValueError(f"ensembles.{within[-1]}.of names {name}, which is no ensemble, and `run` leaves it out")
-        return (name,)
+    trials: Count = 20
+    epochs: Count | None = None
+    seeds: Count = 1
+    vary: dict[str, str | tuple[Any, ...]] = {}
 
 
 class Params(Section):
@@ -192,6 +143,7 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     promote: PromoteParams = PromoteParams()
     package: PackageParams = PackageParams()
+    sweep: SweepParams = SweepParams()
     recipes: dict[str, Recipe]
     _zoo: Zoo = PrivateAttr(default_factory=Zoo)
 
@@ -280,8 +232,13 @@ def _load(file: Path, model: type[Model]) -> Model:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        problems = sorted(error.errors(), key=lambda problem: _relevance(problem, content))
-        raise PipelineError(f"{file}: {_sentence(problems[0], content)}") from error
+        raise PipelineError(f"{file}: {explain(error, content)}") from error
+
+
+def explain(error: ValidationError, content: Any) -> str:
+    """Return the most telling of pydantic's complaints about some content: its key, what was expected and found."""
+    problems = sorted(error.errors(), key=lambda problem: _relevance(problem, content))
+    return _sentence(problems[0], content)
 
 
 def _relevance(problem: Any, content: Any) -> tuple[bool, int, bool, bool]:

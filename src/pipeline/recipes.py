@@ -27,6 +27,7 @@ Scale = Literal["sample", "full"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits, and training adds the epoch's number
 
 
 class Section(BaseModel):
@@ -299,10 +300,10 @@ class Recipe(Section):
         """
         if scale == "full":
             return self
-        epochs, lr_scale = self.at_sample.epochs, self.at_sample.lr_scale
+        lr_scale = self.at_sample.lr_scale
         optimizer, balance = self.optimizer, self.balance
         backbone, arguments = smallest_backbone(self.backbone)
-        return self.model_copy(
+        return self.lasting(self.at_sample.epochs).model_copy(
             update={
                 "backbone": backbone,
                 "backbone_args": {**arguments, **self.backbone_args},
@@ -314,7 +315,6 @@ class Recipe(Section):
                 "augment_share": self.at_sample.augment_share,
                 "most_steps": self.at_sample.most_steps,
                 "balance": balance and balance.model_copy(update={"faces_per_class": self.at_sample.faces_per_class}),
-                "epochs": epochs,
                 "batch_size": min(self.batch_size, self.at_sample.batch_size),
                 "optimizer": optimizer.model_copy(
                     update={
@@ -322,9 +322,13 @@ class Recipe(Section):
                         "backbone_lr": optimizer.backbone_lr and optimizer.backbone_lr * lr_scale,
                     }
                 ),
-                "schedule": tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule),
             }
         )
+
+    def lasting(self, epochs: int) -> "Recipe":
+        """Return the recipe with this many epochs, and periods of its schedule in proportion."""
+        schedule = tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule)
+        return self.model_copy(update={"epochs": epochs, "schedule": schedule})
 
     def for_faces(self, faces: int) -> "Recipe":
         """Return the recipe with as many epochs of this many training faces as `most_steps` leaves, at least one."""

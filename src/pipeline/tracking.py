@@ -17,12 +17,14 @@ from mlflow.utils.time import get_current_time_millis
 from pipeline.errors import PipelineError
 
 EXPERIMENT = "expression-recipes"
+SWEEPS = "expression-sweeps"  # apart, so that no trial is ever taken for a version
 ARTIFACTS = Path("mlartifacts")
 
 
 def tracking_uri() -> str:
     """Return `MLFLOW_TRACKING_URI`, else the SQLite file at the repository's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    root = _repository()
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db' if root else 'mlflow.db'}"
 
 
 def connect() -> MlflowClient:
@@ -32,17 +34,29 @@ def connect() -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
 
 
-def start_run(client: MlflowClient, version: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-    """Start the run of a version and return its id.
+def start_run(
+    client: MlflowClient,
+    version: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    *,
+    name: str | None = None,
+    experiment: str = EXPERIMENT,
+) -> str:
+    """Start the run of a version, or of a trial of it in an experiment apart, and return its id.
 
     Args:
         client: the client.
-        version: the run's name.
+        version: the version's name.
         params: nested parameters; logged with dotted names.
         tags: searchable facts, such as the hash of the data.
+        name: the run's name, where it is not the version's.
+        experiment: where it belongs.
     """
     run = client.create_run(
-        _experiment(client), run_name=version, tags={"version": version, **tags, **_source_tags(version)}
+        _experiment(client, experiment),
+        run_name=name or version,
+        tags={"version": version, **_source_tags(version), **tags},
     )
     flat = [Param(key, str(value)[:6000]) for key, value in _flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
@@ -148,13 +162,23 @@ def _source_tags(version: str) -> dict[str, str]:
     }
 
 
-def _experiment(client: MlflowClient) -> str:
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+def _experiment(client: MlflowClient, name: str) -> str:
+    if name != EXPERIMENT:
+        _experiment(client, EXPERIMENT)  # is always the first, so that its address in the UI stays the same
+    experiment = client.get_experiment_by_name(name)
     if experiment:
         return experiment.experiment_id
     # A store in a file needs to be told where pictures and models go; a server has its own place for them.
-    location = ARTIFACTS.resolve().as_uri() if tracking_uri().startswith("sqlite") else None
-    return client.create_experiment(EXPERIMENT, artifact_location=location)
+    location = ((_repository() or Path()) / ARTIFACTS).resolve().as_uri()
+    return client.create_experiment(name, artifact_location=location if tracking_uri().startswith("sqlite") else None)
+
+
+def _repository() -> Path | None:
+    """Return the repository's root where this is the copy in which DVC runs a queued experiment, else nothing.
+
+    DVC makes it below `.dvc/tmp/exps` and deletes it afterwards, with all that it does not know in it.
+    """
+    return next((path.parents[2] for path in Path.cwd().parents if path.parts[-3:] == (".dvc", "tmp", "exps")), None)
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

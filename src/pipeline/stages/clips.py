@@ -11,8 +11,9 @@ from pipeline.clips import SCHEMA
 from pipeline.command import run
 from pipeline.files import written_whole
 from pipeline.labels import LABELS
-from pipeline.params import ClipsParams, load_params
+from pipeline.params import load_params
 from pipeline.sample.clip import draw_clips
+from pipeline.zoo import ClipsParams
 
 logger = logging.getLogger(__name__)
 

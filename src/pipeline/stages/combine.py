@@ -13,10 +13,11 @@ from pipeline.errors import PipelineError, did_you_mean
 from pipeline.files import write_json
 from pipeline.labels import LABELS
 from pipeline.metrics import confusion, score_classes
-from pipeline.params import Zoo, load_params
+from pipeline.params import load_params
 from pipeline.pictures import draw_confusion
 from pipeline.predictions import judged, read_predictions, score_datasets, score_faces, stack
 from pipeline.tables import read_all_splits
+from pipeline.zoo import Zoo
 
 logger = logging.getLogger(__name__)
 

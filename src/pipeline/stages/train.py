@@ -39,7 +39,14 @@ CHECKPOINTS = Path("checkpoints")  # not DVC's: what is needed to go on after an
 
 
 def train(
-    version: str, recipe: Recipe, data: RecipeData, start: Path | None, work: Path, params: TrainParams, outbox: Outbox
+    version: str,
+    recipe: Recipe,
+    data: RecipeData,
+    start: Path | None,
+    work: Path,
+    params: TrainParams,
+    outbox: Outbox,
+    *callbacks: Callback,
 ) -> tuple[ExpressionNetwork, dict[str, Any]]:
     """Train a version, or go on where an interrupted training of the same recipe and data stopped.
 
@@ -51,6 +58,7 @@ def train(
         work: folder for the checkpoints to go on from, and the curves.
         params: seed and precision.
         outbox: takes the metrics to the MLflow run.
+        callbacks: what else looks on, as a sweep does.
 
     Returns:
         the network with its final weights (averaged ones where the recipe averages, else, as it says, those of the last
@@ -69,7 +77,7 @@ def train(
     best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
     # With `save_last` it would be written where an epoch is better than those before, and only then.
     every = ModelCheckpoint(work, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    trainer = build_trainer(version, recipe, work, params, outbox, best, every)
+    trainer = build_trainer(version, recipe, work, params, outbox, *callbacks, best, every)
     last = work / "last.ckpt"
     began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
