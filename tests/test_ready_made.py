@@ -67,7 +67,7 @@ def test_drawn_faces_make_no_ready_made_model(version, tmp_path):
 
 
 @pytest.mark.parametrize(("constant", "value", "said"), [
-    ("LARGEST", 1000, r"v8 takes 0\.\d MB; a ready-made model takes 0 at most"),
+    ("LARGEST", 1000, r"v8 takes \d\.\d MB; a ready-made model takes 0 at most"),
     ("TOLERANCE", -1, "in half precision the accuracy of v8 is"),
 ])  # fmt: skip
 def test_one_that_is_too_large_or_worse_leaves_the_former_one(version, tmp_path, monkeypatch, constant, value, said):
