@@ -34,6 +34,19 @@ def unprivileged() -> Iterator[Path]:
 
 
 @pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder with the parameters, as a stage finds it, two epochs a recipe."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for recipe in params["recipes"].values():
+        recipe["at_sample"]["epochs"] = 2
+    monkeypatch.chdir(tmp_path)
+    # By its whole path: MLflow keeps one open store an address, and every test has its own.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
+
+
+@pytest.fixture
 def write_params(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a copy of params.yaml into the test's folder, with values changed by dotted key."""
 

@@ -27,7 +27,7 @@ def test_seed_and_epoch_decide_about_the_order(tmp_path):
 
     def order(seed, epoch):
         loader = FaceData(recipe(), faces, splits, seed=seed).train_dataloader()
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.sampler.set_epoch(epoch)
         return [int(label) for _, labels in loader for label in labels]
 
     assert order(1, 0) == order(1, 0)
@@ -42,7 +42,7 @@ def test_faces_that_are_read_one_by_one_make_the_same_batches(tmp_path, monkeypa
 
     def epoch():
         loader = FaceData(changed, *tables, seed=3).train_dataloader()
-        loader.sampler.set_epoch(2)
+        loader.batch_sampler.sampler.set_epoch(2)
         return list(loader)
 
     kept = epoch()
@@ -70,7 +70,7 @@ def test_the_balanced_sampler_makes_every_label_as_frequent(tmp_path):
     loader = data.train_dataloader()
     drawn = []
     for epoch in range(60):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.sampler.set_epoch(epoch)
         drawn += [int(label) for _, labels in loader for label in labels]
     shares = np.bincount(drawn, minlength=7) / len(drawn)
     np.testing.assert_allclose(shares, 1 / 7, atol=0.03)

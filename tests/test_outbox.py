@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import closing
 
 import pytest
-from test_train import train, workplace  # noqa: F401
+from training import train
 
 from pipeline import outbox, tracking
 from pipeline.errors import PipelineError
@@ -52,7 +52,7 @@ class TrackingServer:
 
 
 @pytest.fixture
-def server(workplace, monkeypatch):  # noqa: F811
+def server(workplace, monkeypatch):
     server = TrackingServer(workplace)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -80,7 +80,7 @@ def only_run():
     return run, [metric.value for metric in client.get_metric_history(run.info.run_id, "validation/loss")]
 
 
-def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, monkeypatch, caplog):  # noqa: F811
+def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, monkeypatch, caplog):
     epochs = load_params().recipe("v3").epochs
     assert epochs == 2
     at_epoch(monkeypatch, {1: server.kill})
@@ -93,7 +93,7 @@ def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, mon
 
 
 @pytest.mark.parametrize("version", ["v3", "v8"])  # the best epoch, a moving average
-def test_server_that_stays_dead_costs_no_training(workplace, server, monkeypatch, caplog, version):  # noqa: F811
+def test_server_that_stays_dead_costs_no_training(workplace, server, monkeypatch, caplog, version):
     caplog.set_level("INFO")
     whole = train(workplace, version)
     client = tracking.connect()
@@ -112,7 +112,7 @@ def test_server_that_stays_dead_costs_no_training(workplace, server, monkeypatch
     assert not list((workplace / "checkpoints").rglob("unsent.jsonl"))
 
 
-def test_server_that_is_not_there_is_an_error_in_a_sentence(workplace, server):  # noqa: F811
+def test_server_that_is_not_there_is_an_error_in_a_sentence(workplace, server):
     server.kill()
     with pytest.raises(PipelineError, match="does not answer"):
         train(workplace, "v3")

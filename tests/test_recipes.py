@@ -222,4 +222,7 @@ def test_a_large_dataset_gets_fewer_epochs_at_sample_scale_only() -> None:
     assert small.for_faces(300).epochs == small.epochs
     assert small.for_faces(28_000).epochs == 5  # 875 steps each, and none begins after 4000
     assert small.for_faces(10_000_000).epochs == 1
+    few = small.model_copy(update={"batch_size": 64, "most_steps": 10, "epochs": 20})
+    assert few.for_faces(65).epochs == 10  # the last face is no batch of its own
+    assert few.model_copy(update={"accumulate": 2}).for_faces(64 * 3).epochs == 5
     assert recipe.at("full").for_faces(10_000_000).epochs == recipe.epochs

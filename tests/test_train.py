@@ -2,54 +2,18 @@
 
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
-from tables import write_made_from, write_tables
+from training import set_param, stage_command, train
 
 from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.stages import train as stage
 
 VERSIONS = tuple(load_params().recipes)
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """An empty folder with the parameters, as a stage finds it, two epochs a recipe."""
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    for recipe in params["recipes"].values():
-        recipe["at_sample"]["epochs"] = 2
-    monkeypatch.chdir(tmp_path)
-    # By its whole path: MLflow keeps one open store an address, and every test has its own.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    return tmp_path
-
-
-def set_param(root, version, **changes):
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["recipes"][version].update(changes)
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-def train(root, version, **parents):
-    recipe = load_params().recipes[version]
-    if not (root / "data").exists():
-        write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
-    made_from = root / "data" / "inputs" / version
-    if not made_from.exists():
-        write_made_from(root, version, recipe.data, **parents)
-    faces, splits = root / "data" / "faces", root / "data" / "splits.parquet"
-    stage.main(version, faces, splits, made_from, root / "models", root / "curves" / f"{version}.csv")
-    return load_checkpoint(root / "models" / version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -122,9 +86,8 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
 def test_a_killed_training_ends_as_an_unbroken_one(workplace, version):
     set_param(workplace, version, at_sample={**load_params().recipes[version].at_sample.model_dump(), "epochs": 6})
     whole = load_file(train(workplace, version).weights)
-    inputs = ["data/faces", "data/splits.parquet", f"data/inputs/{version}"]
-    stage = [sys.executable, "-m", "pipeline.stages.train", version, *inputs, "models", f"curves/{version}.csv"]
-    with subprocess.Popen(stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = stage_command(version)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:  # a line an epoch
             if "epoch 3/6" in line:
                 process.kill()

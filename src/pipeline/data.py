@@ -1,6 +1,6 @@
 """The training and validation faces of a recipe, changed at random and drawn in the order that it says."""
 
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler, get_worker_info
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
 
+from pipeline import processes
 from pipeline.augment import build_augmentation
 from pipeline.balancing import Copies, balance
+from pipeline.batches import EpochSampler, Shares
 from pipeline.errors import PipelineError
 from pipeline.loading import Batch, Examples, Faces
 from pipeline.recipes import Recipe
@@ -19,38 +22,68 @@ from pipeline.tables import read_split
 
 
 class RecipeData(pl.LightningDataModule):
-    """Batches for training and validation as a recipe wants them."""
+    """Batches for training and validation as a recipe wants them, this process's share of them.
+
+    `parts` is into how many parts each batch is cut, and `least` the faces that a part must have.
+    """
 
     def __init__(self, recipe: Recipe, train: Examples, validation: Examples, seed: int, workers: int | str) -> None:
-        """Take what to learn from; the order is drawn from the seed. `workers`: see `Examples.count_workers`."""
+        """Take what to learn from; the order is drawn from the seed. `workers`: see `Examples.count_workers`.
+
+        Raises:
+            PipelineError: if there is no validation face for some process.
+        """
         super().__init__()
+        if len(validation) < processes.count():
+            raise PipelineError(
+                f"{processes.count()} processes can not share {len(validation)} validation faces in "
+                f"{', '.join(recipe.data)}; start fewer"
+            )
         self.train_faces, self.validation_faces = train, validation
         self.recipe, self.seed = recipe, seed
+        self.parts, self.least = 1, 1
         self.workers = train.count_workers(workers)
+        if workers == "auto":
+            self.workers = math.ceil(self.workers / processes.count_here())
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of training faces, shuffled, or drawn so that every label is as frequent as any other."""
-        balanced = self.recipe.sampler == "balanced"
+        sampler = EpochSampler(self.train_faces, balanced=self.recipe.sampler == "balanced", seed=self.seed)
+        self._shares = Shares(
+            sampler, self.recipe.batch_size, parts=self.parts, least=self.least,
+            rank=processes.rank(), count=processes.count(),
+        )  # fmt: skip
         return DataLoader(
             self.train_faces,
-            batch_size=self.recipe.batch_size,
-            sampler=EpochSampler(self.train_faces, balanced=balanced, seed=self.seed),
-            # A last batch of one face has no batch-norm statistics.
-            drop_last=len(self.train_faces) % self.recipe.batch_size == 1,
+            batch_sampler=self._shares,
             num_workers=self.workers,
             worker_init_fn=_draw_its_own_changes,
             pin_memory=torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return batches of validation faces, in order."""
+        """Return batches of validation faces, in order; each face is in one process."""
+        shares = self.parts * processes.count()
         return DataLoader(
             self.validation_faces,
-            batch_size=4 * self.recipe.batch_size,
+            batch_size=math.ceil(4 * self.recipe.batch_size / shares),
+            sampler=range(processes.rank(), len(self.validation_faces), processes.count()),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def weigh_shares(self, label_weights: Tensor | None) -> list[tuple[float, int]] | None:
+        """Return how each share of the epoch that begins counts (see `Shares.weigh`), or nothing if batches are whole.
+
+        Args:
+            label_weights: what a face of each class counts in the mean over a batch (classes,); nothing if all alike.
+        """
+        if self.parts * processes.count() == 1:
+            return None
+        labels = self.train_faces.label_ids
+        weights = np.ones(len(labels), np.float32) if label_weights is None else label_weights.cpu().numpy()[labels]
+        return self._shares.weigh(weights)
 
 
 class FaceData(RecipeData):
@@ -100,32 +133,3 @@ def _draw_its_own_changes(process: int) -> None:
     info: Any = get_worker_info()  # there is one: this is such a process
     if augment := info.dataset.augment:
         augment.set_random_seed(int(np.random.SeedSequence([augment.seed, process]).generate_state(1)[0]))
-
-
-class EpochSampler(Sampler[int]):
-    """Draws the order of an epoch from the seed and the epoch's number alone, so that a resumed run has the same.
-
-    Lightning tells it the epoch.
-    """
-
-    def __init__(self, faces: Examples, *, balanced: bool, seed: int) -> None:
-        """Draw from these faces: each once, or, if `balanced`, with replacement and every label equally often."""
-        weights = 1 / np.maximum(faces.class_counts(), 1)
-        self._weights = torch.from_numpy(weights[faces.label_ids]) if balanced else None
-        self._length, self._seed, self._epoch = len(faces), seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the number of the epoch that begins."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of draws in an epoch."""
-        return self._length
-
-    def __iter__(self) -> Iterator[int]:
-        """Give the indices of the epoch's faces."""
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        if self._weights is None:
-            yield from torch.randperm(self._length, generator=generator).tolist()
-        else:
-            yield from WeightedRandomSampler(self._weights, self._length, generator=generator)  # type: ignore[arg-type]

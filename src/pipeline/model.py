@@ -12,7 +12,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
+from pipeline import processes
 from pipeline.errors import NotFiniteError
+from pipeline.files import written_whole
 from pipeline.losses import build_loss
 from pipeline.networks import ExpressionNetwork
 from pipeline.optimization import build_optimizer, build_schedule
@@ -31,23 +33,29 @@ class ExpressionModel(pl.LightningModule):
         self.loss = build_loss(recipe.loss, class_counts)
         self.validation_loss = nn.CrossEntropyLoss()
         self.mix = build_mix(recipe)
+        self.shares: list[tuple[float, int]] | None = None  # see `Shares.weigh`; none where batches are whole
         self.accuracy = MulticlassAccuracy(len(recipe.classes), average="micro")
         self.macro_f1 = MulticlassF1Score(len(recipe.classes), average="macro")
 
     def on_train_epoch_start(self) -> None:
         """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
-        seed = self.seed + self.current_epoch
+        seed = processes.own_seed(self.seed + self.current_epoch)
         pl.seed_everything(seed, workers=True, verbose=False)
-        if augment := self.trainer.datamodule.train_faces.augment:  # type: ignore[attr-defined]
-            augment.set_random_seed(seed)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.train_faces.augment:
+            data.train_faces.augment.set_random_seed(seed)
+        # Cross-entropy of label ids divides by the sum of their weights, everything else by the number of faces.
+        self.shares = data.weigh_shares(None if self.mix else getattr(self.loss, "weight", None))
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Seed dropout and mixing once more: when the loader takes its own seed depends on how the run began."""
         if batch_idx == 0:
-            torch.manual_seed(self.seed + self.current_epoch)
+            torch.manual_seed(processes.own_seed(self.seed + self.current_epoch))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch, its faces mixed in pairs if the recipe says so.
+
+        Where it is a share of one, the mean over all shares is the batch's loss (see `Shares.weigh`).
 
         Raises:
             NotFiniteError: if the loss is not finite; the batch is saved in the trainer's folder.
@@ -59,12 +67,17 @@ class ExpressionModel(pl.LightningModule):
         loss = self.loss(self.network.classify(faces), targets)
         if not torch.isfinite(loss):
             file = Path(self.trainer.default_root_dir) / "not-finite.safetensors"
-            save_file({"faces": batch[0].cpu(), "label_ids": batch[1].cpu()}, file)
+            with written_whole(file) as partial:  # several processes may come here at once
+                save_file({"faces": batch[0].cpu(), "label_ids": batch[1].cpu()}, partial)
             raise NotFiniteError(
                 f"the loss is {loss.item()} at step {self.global_step} in epoch {self.current_epoch + 1}; its batch "
                 f"is in {file}; set a lower optimizer.lr, or clip_gradients, in the recipe"
             )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(faces))
+        size = len(faces)
+        if self.shares:
+            factor, size = self.shares[batch_idx]
+            loss = loss * factor
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -78,7 +91,7 @@ class ExpressionModel(pl.LightningModule):
             "validation/accuracy": self.accuracy,
             "validation/macro_f1": self.macro_f1,
         }
-        self.log_dict(scores, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(faces))
+        self.log_dict(scores, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(faces))
 
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule over the steps that the trainer will take."""

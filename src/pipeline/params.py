@@ -87,11 +87,16 @@ class ValidateParams(Section):
 
 
 class TrainParams(Section):
-    """What all recipes share: the seed, the precision and the processes that load faces."""
+    """What all recipes share: the seed, the precision, the processes that load faces, and the devices of a training.
+
+    `devices`: processes that train one version together on this machine, a GPU each where it has any; `auto`: as many
+    as it has GPUs. torchrun has its own word for it.
+    """
 
     seed: Seed = 0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    devices: Literal["auto"] | Count = 1
 
 
 class EvaluateParams(Section):

@@ -32,7 +32,7 @@ class EpochLines(Callback):
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         """Count the faces, and say how far it is if it was silent for long."""
-        self._faces += len(batch[0])
+        self._faces += len(batch[0]) * trainer.world_size
         now = time.monotonic()
         if now - self._said < SECONDS:
             return

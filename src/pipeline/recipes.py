@@ -332,7 +332,9 @@ class Recipe(Section):
 
     def for_faces(self, faces: int) -> "Recipe":
         """Return the recipe with as many epochs of this many training faces as `most_steps` leaves, at least one."""
-        steps = math.ceil(faces / (self.batch_size * self.accumulate))
+        whole, rest = divmod(faces, self.batch_size)
+        batches = whole + (rest > 1)  # a last one of one face is left out
+        steps = max(1, math.ceil(batches / self.accumulate))
         epochs = self.epochs if self.most_steps is None else math.ceil(self.most_steps / steps)
         return self.model_copy(update={"epochs": min(self.epochs, epochs)})
 

@@ -17,13 +17,15 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMon
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
 
-from pipeline import tracking
+from pipeline import processes, tracking
 from pipeline.checkpoint import WEIGHTS, save_checkpoint
 from pipeline.clips import ClipData
 from pipeline.command import run
 from pipeline.data import FaceData, RecipeData
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, read_output, sha256_of, written_whole
+from pipeline.launch import count_wanted, launch
+from pipeline.memory import within_memory
 from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.outbox import Outbox
@@ -45,7 +47,7 @@ def train(
     start: Path | None,
     work: Path,
     params: TrainParams,
-    outbox: Outbox,
+    outbox: Outbox | None,
     *callbacks: Callback,
 ) -> tuple[ExpressionNetwork, dict[str, Any]]:
     """Train a version, or go on where an interrupted training of the same recipe and data stopped.
@@ -57,7 +59,7 @@ def train(
         start: weights of another version to start from, if any.
         work: folder for the checkpoints to go on from, and the curves.
         params: seed and precision.
-        outbox: takes the metrics to the MLflow run.
+        outbox: takes the metrics to the MLflow run; only the first process has one.
         callbacks: what else looks on, as a sweep does.
 
     Returns:
@@ -71,20 +73,24 @@ def train(
         fresh = first_weights(network, load_file(start), start)
         logger.info("%s starts from %s; new in the head: %s", version, start.parent.name, ", ".join(fresh) or "nothing")
     network.freeze(recipe.trainable)
+    # Between processes batch norm is shared, and one face in each is enough.
+    data.least = 2 if processes.has_batch_norm(network) and processes.count() == 1 else 1
+    processes.share_batch_norm(network, version)
     if recipe.compile:
         network.backbone.compile()
     model = ExpressionModel(network, recipe, data.train_faces.class_counts(), params.seed)
     best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
     # With `save_last` it would be written where an epoch is better than those before, and only then.
     every = ModelCheckpoint(work, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    trainer = build_trainer(version, recipe, work, params, outbox, *callbacks, best, every)
     last = work / "last.ckpt"
+    agreement = processes.Agreement(work.name, data.parts, last.exists())
+    trainer = build_trainer(version, recipe, work, params, outbox, *callbacks, agreement, best, every, parts=data.parts)
     began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     seconds = time.monotonic() - began
     if trainer.interrupted:
         raise PipelineError(f"the training of {version} was interrupted; run it again to go on from {last}")
-    if recipe.keep == "best" and not (recipe.swa or recipe.ema):
+    if recipe.keep == "best" and not (recipe.swa or recipe.ema) and processes.rank() == 0:  # the others are given it
         model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     trainer.loggers = []  # the scores of the final weights are no further point of the curves
     (scores,) = trainer.validate(model, datamodule=data, verbose=False)
@@ -92,6 +98,8 @@ def train(
         "validation": {name.removeprefix("validation/"): value for name, value in scores.items()},
         "epochs": trainer.current_epoch,
         "precision": str(trainer.precision),
+        "processes": processes.count(),
+        "batch_parts": data.parts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "seconds": round(seconds, 1),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -107,21 +115,29 @@ def open_data(recipe: Recipe, faces: Path, splits: Path, params: TrainParams) ->
 
 
 def build_trainer(
-    version: str, recipe: Recipe, work: Path, params: TrainParams, outbox: Outbox, *callbacks: Callback
+    version: str,
+    recipe: Recipe,
+    work: Path,
+    params: TrainParams,
+    outbox: Outbox | None,
+    *callbacks: Callback,
+    parts: int = 1,
 ) -> pl.Trainer:
-    """Build the trainer of a recipe; see `train` for what it takes."""
+    """Build the trainer of a recipe whose batches come in `parts`; see `train` for the rest."""
+    curves = CSVLogger(work, name="curves")  # a folder for each time that it goes on
     return pl.Trainer(
         default_root_dir=work,
         max_epochs=recipe.epochs,
-        accumulate_grad_batches=recipe.accumulate,
+        accumulate_grad_batches=recipe.accumulate * parts,
         gradient_clip_val=recipe.clip_gradients,
         precision=choose_precision(params.precision),  # type: ignore[arg-type]
         callbacks=[*callbacks, *_callbacks(version, recipe)],
-        logger=[outbox, CSVLogger(work, name="curves")],  # curves: a folder for each time that it goes on
+        logger=[outbox, curves] if outbox else [curves],
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
         num_sanity_val_steps=0,
         deterministic="warn",
+        **processes.trainer_settings(),
     )
 
 
@@ -187,12 +203,25 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     facts = _facts(version, params, recipe, faces, made_from)
     facts["start_from"] = parent = choose_start(version, recipe, made_from, models)
     start = models / parent / WEIGHTS if parent else None
+    if (count := count_wanted(params.train.devices)) > 1:
+        launch(count, "pipeline.stages.train", version, faces, splits, made_from, models, curves)
+        return
     identity = json.dumps([facts, recipe.model_dump(), start and sha256_of(start)], sort_keys=True)
     work = CHECKPOINTS / version / hashlib.sha256(identity.encode()).hexdigest()[:16]
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
     data = open_data(recipe, faces, splits, params.train)
     recipe = recipe.for_faces(len(data.train_faces))
 
+    def trained(outbox: Outbox | None) -> tuple[ExpressionNetwork, dict[str, Any]]:
+        with processes.missed():
+            return within_memory(
+                version, data, work, lambda: train(version, recipe, data, start, work, params.train, outbox)
+            )
+
+    if processes.rank():  # the first one says and writes everything
+        logging.disable(logging.INFO)
+        trained(None)
+        return
     tags = {"scale": params.scale, "data_hash": hashlib.sha256(json.dumps(facts["data"]).encode()).hexdigest()}
     with tracking.answering():
         client = tracking.connect()
@@ -203,12 +232,12 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
             file.write_text(run_id)
         outbox = Outbox(client, run_id, work / "unsent.jsonl")
         with tracking.killed_unless_done(client, run_id):
-            network, training = train(version, recipe, data, start, work, params.train, outbox)
+            network, training = trained(outbox)
         seconds = training.pop("seconds")  # the same training gives the same files, however long it took
         save_checkpoint(models / version, network, recipe, {**facts, **training})
         write_curves(work, curves)
         outbox.send()
-        settled = {key: training[key] for key in ("precision", "device", "parameters", "trained_parameters")}
+        settled = {key: value for key, value in training.items() if key not in ("validation", "epochs")}
         tracking.log_result(
             client,
             run_id,

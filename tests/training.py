@@ -1,0 +1,46 @@
+"""Training a version on small tables, in this process or in others: used by several test files."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tables import write_made_from, write_tables
+
+from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.params import load_params
+from pipeline.stages import train as stage
+
+
+def set_param(root: Path, version: str, **changes: Any) -> None:
+    """Change the recipe of a version."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["recipes"][version].update(changes)
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def write_inputs(root: Path, version: str, **parents: float) -> None:
+    """Write what the stages before training would leave, where it is not there yet."""
+    if not (root / "data").exists():
+        write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
+    if not (root / "data" / "inputs" / version).exists():
+        write_made_from(root, version, load_params().recipes[version].data, **parents)
+
+
+def train(root: Path, version: str, **parents: float) -> Checkpoint:
+    """Train a version in this process."""
+    write_inputs(root, version, **parents)
+    faces, splits, made_from = (root / "data" / name for name in ("faces", "splits.parquet", f"inputs/{version}"))
+    stage.main(version, faces, splits, made_from, root / "models", root / "curves" / f"{version}.csv")
+    return load_checkpoint(root / "models" / version)
+
+
+def stage_arguments(version: str) -> list[str]:
+    """Return the arguments of the stage's command line."""
+    inputs = ["data/faces", "data/splits.parquet", f"data/inputs/{version}"]
+    return [version, *inputs, "models", f"curves/{version}.csv"]
+
+
+def stage_command(version: str) -> list[str]:
+    """Return the stage's command."""
+    return [sys.executable, "-m", "pipeline.stages.train", *stage_arguments(version)]
