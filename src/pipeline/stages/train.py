@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipeline.command import run
 from pipeline.data import FaceData
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, read_output, sha256_of, written_whole
+from pipeline.machine import MachineMetrics
 from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.outbox import Outbox
@@ -34,6 +36,8 @@ from pipeline.tables import read_origin
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("checkpoints")  # not DVC's: what is needed to go on after an interruption must outlive a rerun
+# What Lightning and torch warn of at each start, and nobody can mend: the folder holds what a training goes on from.
+KNOWN = (r"Checkpoint directory .* exists and is not empty", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def train(
@@ -99,7 +103,7 @@ def build_trainer(
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_gradients,
         precision=choose_precision(params.precision),  # type: ignore[arg-type]
-        callbacks=[*callbacks, *_callbacks(version, recipe)],
+        callbacks=[*callbacks, *_callbacks(version, recipe), MachineMetrics(outbox)],
         logger=[outbox, CSVLogger(work, name="curves")],  # curves: a folder for each time that it goes on
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
@@ -185,7 +189,9 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
         with written_whole(work / "run_id") as file:
             file.write_text(run_id)
         outbox = Outbox(client, run_id, work / "unsent.jsonl")
-        with tracking.killed_unless_done(client, run_id):
+        with tracking.killed_unless_done(client, run_id), warnings.catch_warnings():
+            for message in KNOWN:
+                warnings.filterwarnings("ignore", message)
             network, training = train(version, recipe, data, start, work, params.train, outbox)
         seconds = training.pop("seconds")  # the same training gives the same files, however long it took
         save_checkpoint(models / version, network, recipe, {**facts, **training})
