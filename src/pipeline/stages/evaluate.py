@@ -13,12 +13,15 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
+from pipeline.curves import read_curves
 from pipeline.files import write_json, written_whole
+from pipeline.gallery import choose_answers, draw_answers
+from pipeline.images import read_images
 from pipeline.labels import LABELS
 from pipeline.loading import Faces
 from pipeline.metrics import confusion, score, score_classes
 from pipeline.params import EvaluateParams, load_params
-from pipeline.pictures import draw_confusion
+from pipeline.pictures import draw_confusion, draw_curves
 from pipeline.predictions import judged, stack
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_answers
@@ -120,8 +123,40 @@ def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[
     return doubts
 
 
-def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, table: Path, picture: Path) -> None:
-    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE."""
+def draw(version: str, predictions: pd.DataFrame, folder: Path, curves: Path, pictures: dict[str, Path]) -> None:
+    """Draw the pictures of a version.
+
+    Args:
+        version: its name.
+        predictions: of the faces that it is judged on, those of its own datasets.
+        folder: with one Parquet file a dataset, where the images are.
+        curves: of its training.
+        pictures: where the `confusion`, the `curves` and some `answers` go.
+    """
+    title = f"{version} on {', '.join(predictions.dataset.unique())}"
+    counts = confusion(predictions.label_id.to_numpy(), stack(predictions.probabilities).argmax(1))
+    draw_confusion(counts, title, pictures["confusion"])
+    draw_curves(read_curves(curves), f"training of {title}", pictures["curves"])
+    answers = choose_answers(predictions)
+    draw_answers(answers, read_images(folder, answers), f"answers of {title}", pictures["answers"])
+
+
+def main(
+    version: str,
+    model: Path,
+    faces: Path,
+    splits: Path,
+    curves: Path,
+    metrics: Path,
+    table: Path,
+    picture: Path,
+    drawn_curves: Path,
+    drawn_answers: Path,
+) -> None:
+    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE.
+
+    Draws the CURVES of its training, and some of its answers, as well: DRAWN_CURVES and DRAWN_ANSWERS.
+    """
     params = load_params()
     checkpoint = load_checkpoint(model)
     rows = pd.concat(
@@ -141,11 +176,10 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
             logger.warning("warning: %s: %s", name, doubt)
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
-    mine = judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)])
-    counts = confusion(mine.label_id.to_numpy(), stack(mine.probabilities).argmax(1))
-    draw_confusion(counts, f"{version} on {', '.join(checkpoint.recipe.data)}", picture)
+    pictures = {"confusion": picture, "curves": drawn_curves, "answers": drawn_answers}
+    draw(version, judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)]), faces, curves, pictures)
     write_json(metrics, result)
-    _log(version, checkpoint, result, {"": metrics, "plots": picture})
+    _log(version, checkpoint, result, {"": metrics, **{f"plots/{name}": file for name, file in pictures.items()}})
     logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d", version, result["own"]["macro_f1"],
                 result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"])  # fmt: skip
 
