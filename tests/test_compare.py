@@ -181,3 +181,12 @@ def test_what_is_missing_is_a_sentence_that_says_what_to_run(compared, file, sta
     with pytest.raises(PipelineError, match=f"{Path(file).name} is missing or damaged.*run `dvc repro {stage}`"):
         page_of(compared)
     assert not (compared / "reports" / "versions.html").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"decisions": [{"champion": {"version": "1"}}]}'])
+def test_decision_that_is_none_is_a_sentence(compared, content):
+    (compared / "metrics" / "promotion.json").write_text(content)
+    with pytest.raises(
+        PipelineError, match="promotion.json names no champion's weights; run `dvc repro --force promote`"
+    ):
+        page_of(compared)

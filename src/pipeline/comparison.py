@@ -1,7 +1,7 @@
 """The page that compares the versions: one self-contained HTML file that opens without a network."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline import charts
 from pipeline.checkpoint import FACTS
 from pipeline.curves import LOSSES, SCORE, best_row, rates, read_curves
+from pipeline.errors import PipelineError
 from pipeline.files import read_output
 from pipeline.labels import LABELS
 from pipeline.metrics import confusion
@@ -67,15 +68,27 @@ def read_version(name: str, models: Path, predictions: Path, metrics: Path) -> V
     )
 
 
-def versions_page(versions: Sequence[Version], decisions: Sequence[dict[str, Any]]) -> str:
+def read_champions(promotion: Path) -> dict[str, dict[str, Any]]:
+    """Read the decisions of `promote`, one a registered model, by the SHA-256 of the champion's weights.
+
+    Raises:
+        PipelineError: if they are missing or damaged.
+    """
+    decisions = read_output(promotion, "promote")
+    try:
+        return {entry["champion"]["weights_sha256"]: entry for entry in decisions["decisions"]}
+    except (KeyError, TypeError) as error:
+        raise PipelineError(f"{promotion} names no champion's weights; run `dvc repro --force promote`") from error
+
+
+def versions_page(versions: Sequence[Version], champions: Mapping[str, dict[str, Any]]) -> str:
     """Render the page: scores, datasets and classes as heat maps, curves, recipes, confusion.
 
     Args:
         versions: in any order; they are sorted by their score.
-        decisions: of `promote`, one a registered model.
+        champions: as `read_champions` returns them.
     """
     ranked = sorted(versions, key=lambda version: -version.macro_f1)
-    champions = {entry["champion"]["weights_sha256"]: entry for entry in decisions}
     losses = [version.curves[name].max() for version in ranked for name in LOSSES]
     most_loss = min(MOST_LOSS, max(losses))
     template = Environment(loader=PackageLoader("pipeline", "pages"), autoescape=True).get_template("versions.html.j2")

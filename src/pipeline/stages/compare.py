@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from pipeline.command import run
-from pipeline.comparison import read_version, versions_page
-from pipeline.files import read_output, written_whole
+from pipeline.comparison import read_champions, read_version, versions_page
+from pipeline.files import written_whole
 from pipeline.params import load_params
 
 logger = logging.getLogger(__name__)
@@ -15,9 +15,9 @@ def main(models: Path, predictions: Path, metrics: Path, promotion: Path, page: 
     """Compare the versions in `run` by their MODELS, PREDICTIONS, METRICS and the decision about PROMOTION: a PAGE."""
     # By name: the folders may hold versions that are no more in `run`.
     versions = [read_version(name, models, predictions, metrics) for name in load_params().run]
-    decisions = read_output(promotion, "promote")["decisions"]
+    champions = read_champions(promotion)
     with written_whole(page) as file:
-        file.write_text(versions_page(versions, decisions), encoding="utf-8")
+        file.write_text(versions_page(versions, champions), encoding="utf-8")
     logger.info("%d versions side by side; see %s", len(versions), page)
 
 
