@@ -29,7 +29,7 @@ from pipeline.optimization import build_optimizer, build_schedule
 from pipeline.outbox import Outbox
 from pipeline.params import TrainParams, load_params
 from pipeline.recipes import Recipe
-from pipeline.stages.train import build_trainer
+from pipeline.trainer import build_trainer
 
 VERSION = "v8"
 FACES, WARM_UP = 8000, 8  # drawn faces, and batches that do not count

@@ -72,9 +72,12 @@ def test_code_of_a_stage_is_exactly_what_its_module_imports(stage: str) -> None:
     assert sorted(listed) == sorted(needed)
 
 
-def test_page_depends_on_its_template() -> None:
+def test_pages_depend_on_their_templates() -> None:
     templates = {file.relative_to(ROOT).as_posix() for file in (PACKAGE / "pipeline" / "pages").iterdir()}
-    assert templates <= set(STAGES["dvc.yaml:validate"]["deps"])
+    needed = {name: [dep for dep in stage["deps"] if dep.endswith(".j2")] for name, stage in STAGES.items()}
+    assert {dep for deps in needed.values() for dep in deps} == templates
+    for stage, page in (("validate", "data"), ("compare", "versions")):
+        assert needed[f"dvc.yaml:{stage}"] == [f"src/pipeline/pages/{page}.html.j2"]
 
 
 def test_every_module_of_a_stage_has_its_stage() -> None:
@@ -108,7 +111,7 @@ def test_dvc_lists_a_stage_for_each_item(asked_for: Callable[..., Any]) -> None:
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     versions = {f"{stage}@v{n}" for stage in ("inputs", "train", "evaluate") for n in range(1, 8)}
     datasets = {f"{stage}@{name}" for stage in ("download", "harmonize") for name in DATASETS}
-    alone = {"split", "validate", "promote", "package"}
+    alone = {"split", "validate", "promote", "compare", "package"}
     listed = [name for name in listed if not name.startswith("zoo/")]
     assert set(listed) == versions | datasets | alone | {"parents/dvc.yaml:v7@v3", "parents/dvc.yaml:v7@v6"}
 
@@ -131,16 +134,19 @@ def test_the_zoo_has_a_stage_for_each_system_and_the_pipeline_needs_none_of_them
 def test_the_zoo_runs_the_same_stages_on_the_same_data() -> None:
     ours, zoos = stages_of("dvc.yaml"), stages_of("zoo/dvc.yaml")
     for name in set(ours) & set(zoos):
-        theirs = yaml.safe_dump(zoos[name]).replace("zoo/inputs", "data/inputs").replace("zoo/", "")
+        theirs = yaml.safe_dump(zoos[name])
+        for own, shared in (("zoo/inputs", "data/inputs"), ("zoo/answers", "reports/answers"), ("zoo/", "")):
+            theirs = theirs.replace(own, shared)
         code = [dep for dep in ours[name]["deps"] if dep.endswith(".py")]
         assert code == [dep for dep in zoos[name]["deps"] if dep.endswith(".py")]
         assert all(dep in theirs for dep in ours[name]["deps"])
+        assert re.findall(r"\S+", ours[name]["cmd"]) == re.findall(r"\S+", yaml.safe_load(theirs)["cmd"])
         assert zoos[name]["wdir"] == ".."
 
 
-def test_everything_ends_in_the_package(asked_for: Callable[..., Any]) -> None:
+def test_everything_ends_in_the_package_and_the_page_of_versions(asked_for: Callable[..., Any]) -> None:
     stages = asked_for({})
-    assert stages["package"] == set(stages) - {"package"}
+    assert stages["package"] == stages["compare"] == set(stages) - {"package", "compare"}
 
 
 def test_v7_waits_for_the_versions_it_may_start_from(asked_for: Callable[..., Any]) -> None:
@@ -159,7 +165,7 @@ def test_v1_alone_asks_for_no_other_version(asked_for: Callable[..., Any]) -> No
     stages = asked_for({"use": ["fer2013"], "run": ["v1"]})
     assert set(stages) == {
         *("download@fer2013", "harmonize@fer2013", "split", "validate", "inputs@v1"),
-        *("train@v1", "evaluate@v1", "promote", "package"),
+        *("train@v1", "evaluate@v1", "promote", "compare", "package"),
     }
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 import torch
@@ -54,16 +55,46 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+def evaluate_version(root: Path, version: str, faces: Path, splits: Path) -> dict[str, Path]:
+    """Write curves as `train` would, and evaluate a version; return its outputs by name."""
+    metrics = root / "metrics"
+    curves = write_curves(metrics / "curves" / f"{version}.csv")
+    outputs = {
+        "metrics": metrics / f"{version}.json",
+        "predictions": root / "predictions" / f"{version}.parquet",
+        "confusion": metrics / "confusion" / f"{version}.png",
+        "curves": metrics / "curves" / f"{version}.png",
+        "answers": root / "reports" / "answers" / f"{version}.png",
+    }
+    main(version, root / "models" / version, faces, splits, curves, *outputs.values())
+    return outputs
+
+
+def write_curves(file: Path, **changes: list[float]) -> Path:
+    """Write curves of three epochs, the second one the best; the backbone learns at a tenth of the head's rate."""
+    columns: dict[str, list[float]] = {
+        "epoch": [0, 1, 2],
+        "lr-AdamW/backbone": [1e-4, 1e-4, 5e-5],
+        "lr-AdamW/head": [1e-3, 1e-3, 5e-4],
+        "train/loss": [1.9, 1.2, 0.8],
+        "validation/accuracy": [0.2, 0.6, 0.5],
+        "validation/loss": [1.95, 1.1, 1.3],
+        "validation/macro_f1": [0.1, 0.55, 0.5],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(columns | changes).to_csv(file, index=False)
+    return file
+
+
 def run_stage(root, version="v1"):
     faces, splits = write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
     write_version(root, version)
-    out = [root / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
-    main(version, root / "models" / version, faces, splits, *out)
-    return json.loads(out[0].read_text()), pd.read_parquet(out[1]), out[2]
+    out = evaluate_version(root, version, faces, splits)
+    return json.loads(out["metrics"].read_text()), pd.read_parquet(out["predictions"]), out
 
 
 def test_metrics_have_the_shape_that_others_rely_on(workplace):
-    metrics, _, picture = run_stage(workplace)
+    metrics, _, outputs = run_stage(workplace)
     assert (metrics["version"], metrics["scale"]) == ("v1", "sample")
     assert set(metrics["datasets"]) == {"fer2013", "rafdb", "affectnet", "wild"}
     parts = [metrics["own"], metrics["overall"], metrics["datasets"]["wild"]["whole"]]
@@ -74,7 +105,9 @@ def test_metrics_have_the_shape_that_others_rely_on(workplace):
     assert [part["n"] for part in parts] == [14, 56, 14]
     assert metrics["datasets"]["fer2013"]["leak_free"]["n"] == 7
     assert metrics["classes"]["angry"]["support"] == 2
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    for name in ("confusion", "curves", "answers"):
+        height, width, _ = cv2.imread(str(outputs[name])).shape
+        assert min(height, width) > 300
 
 
 def test_predictions_are_the_networks_own(workplace):
@@ -97,8 +130,9 @@ def test_the_run_that_the_tracking_store_lost_is_made_again(workplace):
     assert run.data.tags["recreated"] == "true"
     assert run.data.metrics["own/macro_f1"] == pytest.approx(metrics["own"]["macro_f1"])
     assert run.data.metrics["rafdb/test/accuracy"] == metrics["datasets"]["rafdb"]["whole"]["accuracy"]
-    plots = tracking.connect().list_artifacts(run.info.run_id, "plots")
-    assert [Path(plot.path).name for plot in plots] == ["confusion.png"]
+    for name in ("answers", "confusion", "curves"):
+        (plot,) = tracking.connect().list_artifacts(run.info.run_id, f"plots/{name}")
+        assert plot.path == f"plots/{name}/v1.png"
 
 
 def test_a_dataset_without_test_faces_is_judged_on_validation_and_says_so():
@@ -154,9 +188,7 @@ def test_a_version_that_learned_elsewhere_doubts_a_wrong_label_map(workplace, ca
     maps = SOURCES["affectnet"].label_maps
     number(faces, "affectnet", maps[truth], maps["ferplus-order"])
     write_version(workplace, learned=True)
-    out = [workplace / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
-    main("v1", workplace / "models" / "v1", faces, splits, *out)
-    metrics = json.loads(out[0].read_text())
+    metrics = json.loads(evaluate_version(workplace, "v1", faces, splits)["metrics"].read_text())
     assert metrics["own"]["accuracy"] > 0.9
     doubts = {name: part["label_map_doubt"] for name, part in metrics["datasets"].items()}
     if truth == "ferplus-order":

@@ -17,14 +17,15 @@ from pytorch_lightning.callbacks import EarlyStopping
 from tables import write_tables
 from torch import nn
 
+from pipeline.clips import open_data
 from pipeline.labels import LABEL_IDS
 from pipeline.losses import FocalLoss, inverse_frequency
 from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
 from pipeline.optimization import OPTIMIZERS
-from pipeline.params import DATASETS, TrainParams, load_params
+from pipeline.params import DATASETS, load_params
 from pipeline.recipes import LastLayers, LastStages, Recipe
 from pipeline.recurrent import LastState, build_network
-from pipeline.stages.train import _callbacks, open_data
+from pipeline.trainer import build_callbacks
 from pipeline.views import average, views
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -38,7 +39,7 @@ class Run:
         frozen = {"trainable": recipe.trainable}
         self.full, self.recipe = recipe, recipe.at("sample").model_copy(update={**frozen, "batch_size": 7})
         pl.seed_everything(0, verbose=False)
-        self.data = open_data(self.recipe, *tables, TrainParams())
+        self.data = open_data(self.recipe, *tables, seed=0)
         self.network = build_network(self.recipe)
         self.network.freeze(self.recipe.trainable)
         self.model = ExpressionModel(self.network, self.recipe, self.data.train_faces.class_counts(), seed=0)
@@ -65,7 +66,7 @@ class Run:
 
     @cached_property
     def callbacks(self) -> dict[type, object]:
-        return {type(callback): callback for callback in _callbacks("v", self.recipe)}
+        return {type(callback): callback for callback in build_callbacks("v", self.recipe)}
 
     @cached_property
     def drawn(self) -> list[int]:
@@ -191,7 +192,7 @@ def accumulate(run):
 
 def patience(run):
     expected = EarlyStopping("validation/macro_f1", mode="max", patience=run.full.patience)
-    stopping = {type(c): c for c in _callbacks("v", run.full)}[EarlyStopping]
+    stopping = {type(c): c for c in build_callbacks("v", run.full)}[EarlyStopping]
     assert (stopping.patience, stopping.monitor, stopping.mode) == (expected.patience, expected.monitor, "max")
 
 

@@ -90,6 +90,9 @@ def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, mon
     assert "MLflow does not answer; metrics wait in" in caplog.text
     run, losses = only_run()
     assert (run.info.status, len(losses)) == ("FINISHED", epochs)
+    history = tracking.connect().get_metric_history(run.info.run_id, "train/images_per_second")
+    assert len(history) == epochs
+    assert "system/cpu_utilization_percentage" in run.data.metrics  # looked at when the server was dead
 
 
 @pytest.mark.parametrize("version", ["v3", "v8"])  # the best epoch, a moving average

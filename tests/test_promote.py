@@ -58,6 +58,7 @@ def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workpl
     assert decision["promoted"]
     assert decision["candidate"] == "v2"
     assert [entry["version"] for entry in decision["ranking"]] == ["v2", "v1"]
+    assert decision["champion"]["weights_sha256"] == load_checkpoint(workplace / "models" / "v2").sha256()
     champion = registry.find_champion(tracking.connect(), NAME)
     assert champion is not None
     assert champion.tags["recipe"] == "v2"

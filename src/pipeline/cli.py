@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 RAW = Path("data/raw")  # where downloads go
+PAGE = Path("reports/versions.html")
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]
 
 
@@ -36,7 +37,7 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 
 @app.command()
 def repro() -> None:
-    """Check params.yaml, run the stages that are out of date (`dvc repro`), and name the champion."""
+    """Check params.yaml, run what is out of date (`dvc repro`), name the champion and the versions' page."""
     from pipeline.outside import lost_stages, replaced_sources
 
     with as_sentence():
@@ -46,10 +47,14 @@ def repro() -> None:
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
             _dvc("repro", "--single-item", "--force", f"download@{dataset}")
         _dvc("repro")
-        for stage in lost_stages(Path("models/champion.json"), Path("metrics/package.json")):
+        lost = lost_stages(Path("models/champion.json"), Path("metrics/package.json"))
+        for stage in lost:
             typer.echo(f"what {stage} left in the registry or the Bento store is gone")
             _dvc("repro", "--single-item", "--force", stage)
+        if lost:
+            _dvc("repro", "compare")  # it marks the champion
         typer.echo(_champion())
+        typer.echo(f"the versions side by side: {PAGE}")
 
 
 @app.command()

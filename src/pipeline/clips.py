@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.augment import build_augmentation
-from pipeline.data import RecipeData
+from pipeline.data import FaceData, RecipeData
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.loading import MOST_BYTES, Batch, Examples
@@ -114,3 +114,10 @@ class ClipData(RecipeData):
         augment = build_augmentation(recipe.augment, image_size=side, share=recipe.augment_share, seed=seed)
         train = Clips(read_clips(folder, "train"), frames, side, augment)
         super().__init__(recipe, train, Clips(read_clips(folder, "validation"), frames, side), seed, workers)
+
+
+def open_data(recipe: Recipe, faces: Path, splits: Path, *, seed: int, workers: int | str = "auto") -> RecipeData:
+    """Open the faces of a recipe by the table of splits, or its clips, which lie in the same folder."""
+    if recipe.recurrent:
+        return ClipData(recipe, faces, seed=seed, workers=workers)
+    return FaceData(recipe, faces, splits, seed=seed, workers=workers)

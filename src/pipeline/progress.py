@@ -20,12 +20,12 @@ class EpochLines(Callback):
     def __init__(self, version: str) -> None:
         """Take the name to begin each line with."""
         self.version = version
-        self._began = self._said = 0.0
+        self._began = self._said = self._ended = 0.0
         self._faces = 0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock."""
-        self._began = self._said = time.monotonic()
+        self._began = self._said = self._ended = time.monotonic()
         self._faces = 0
 
     def on_train_batch_end(
@@ -33,7 +33,7 @@ class EpochLines(Callback):
     ) -> None:
         """Count the faces, and say how far it is if it was silent for long."""
         self._faces += len(batch[0]) * trainer.world_size
-        now = time.monotonic()
+        self._ended = now = time.monotonic()
         if now - self._said < SECONDS:
             return
         self._said = now
@@ -52,7 +52,7 @@ class EpochLines(Callback):
         logger.info(
             "%s epoch %d/%d: loss %.3f, validation macro-F1 %.3f, %.0f faces/s, at most %.0f s left",
             self.version, done, whole, scores["train/loss"], scores["validation/macro_f1"],
-            self._faces / seconds, seconds * (whole - done),
+            self._faces / (self._ended - self._began), seconds * (whole - done),
         )  # fmt: skip
 
 

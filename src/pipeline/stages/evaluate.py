@@ -13,13 +13,16 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
+from pipeline.curves import read_curves
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
+from pipeline.gallery import choose_answers, draw_answers
+from pipeline.images import read_images
 from pipeline.labels import LABELS
 from pipeline.loading import Faces
 from pipeline.metrics import confusion, score_classes
 from pipeline.params import EvaluateParams, load_params
-from pipeline.pictures import draw_confusion
+from pipeline.pictures import draw_confusion, draw_curves
 from pipeline.predictions import judged, score_datasets, score_faces, stack
 from pipeline.recipes import Recipe
 from pipeline.sources import SOURCES
@@ -116,8 +119,47 @@ def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[
     return doubts
 
 
-def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, table: Path, picture: Path) -> None:
-    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE."""
+def draw(
+    title: str,
+    predictions: pd.DataFrame,
+    classes: tuple[str, ...],
+    folder: Path,
+    curves: Path,
+    pictures: dict[str, Path],
+) -> None:
+    """Draw the pictures of a version.
+
+    Args:
+        title: which version, on what.
+        predictions: of the faces that it is judged on, those of its own datasets and classes.
+        classes: their names.
+        folder: with one Parquet file a dataset, where the images are.
+        curves: of its training.
+        pictures: where the `confusion`, the `curves` and some `answers` go.
+    """
+    counts = confusion(predictions.label_id.to_numpy(), stack(predictions.probabilities).argmax(1), len(classes))
+    draw_confusion(counts, title, pictures["confusion"], classes)
+    draw_curves(read_curves(curves), f"training of {title}", pictures["curves"])
+    answers = choose_answers(predictions)
+    draw_answers(answers, read_images(folder, answers), f"answers of {title}", pictures["answers"], classes)
+
+
+def main(
+    version: str,
+    model: Path,
+    faces: Path,
+    splits: Path,
+    curves: Path,
+    metrics: Path,
+    table: Path,
+    picture: Path,
+    drawn_curves: Path,
+    drawn_answers: Path,
+) -> None:
+    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE.
+
+    Draws the CURVES of its training, and some of its answers, as well: DRAWN_CURVES and DRAWN_ANSWERS.
+    """
     params = load_params()
     checkpoint = load_checkpoint(model)
     if checkpoint.recipe.recurrent:
@@ -141,10 +183,10 @@ def main(version: str, model: Path, faces: Path, splits: Path, metrics: Path, ta
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
     mine = of_classes(judged(predictions[predictions.dataset.isin(recipe.data)]), recipe)
-    counts = confusion(mine.label_id.to_numpy(), stack(mine.probabilities).argmax(1), len(recipe.classes))
-    draw_confusion(counts, f"{version} on {', '.join(recipe.data)}", picture, recipe.classes)
+    pictures = {"confusion": picture, "curves": drawn_curves, "answers": drawn_answers}
+    draw(f"{version} on {', '.join(recipe.data)}", mine, recipe.classes, faces, curves, pictures)
     write_json(metrics, result)
-    _log(version, checkpoint, result, {"": metrics, "plots": picture})
+    _log(version, checkpoint, result, {"": metrics, **{f"plots/{name}": file for name, file in pictures.items()}})
     logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d", version, result["own"]["macro_f1"],
                 result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"])  # fmt: skip
 

@@ -66,6 +66,7 @@ class Gatekeeper:
             "champion": {
                 "version": str(self.champion.version),
                 "recipe": self.champion.tags["recipe"],
+                "weights_sha256": self.champion.tags["weights_sha256"],
                 "macro_f1": verdict.candidate_macro_f1 if verdict.promoted else verdict.champion_macro_f1,
             },
         }

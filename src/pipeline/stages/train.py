@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-import math
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,27 +11,26 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import load_file
 
 from pipeline import processes, tracking
 from pipeline.checkpoint import WEIGHTS, save_checkpoint
-from pipeline.clips import ClipData
+from pipeline.clips import open_data
 from pipeline.command import run
-from pipeline.data import FaceData, RecipeData
+from pipeline.data import RecipeData
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, read_output, sha256_of, written_whole
 from pipeline.launch import count_wanted, launch
 from pipeline.memory import within_memory
-from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging, choose_precision
+from pipeline.model import ExpressionModel
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.outbox import Outbox
 from pipeline.params import Params, TrainParams, load_params
-from pipeline.progress import show_progress
 from pipeline.recipes import Recipe
 from pipeline.recurrent import build_network
 from pipeline.tables import read_origin
+from pipeline.trainer import build_trainer, quiet
 
 logger = logging.getLogger(__name__)
 
@@ -107,54 +104,6 @@ def train(
     }
 
 
-def open_data(recipe: Recipe, faces: Path, splits: Path, params: TrainParams) -> RecipeData:
-    """Return the faces of a recipe, or its clips: they lie in FACES too, and say their splits themselves."""
-    if recipe.recurrent:
-        return ClipData(recipe, faces, seed=params.seed, workers=params.workers)
-    return FaceData(recipe, faces, splits, seed=params.seed, workers=params.workers)
-
-
-def build_trainer(
-    version: str,
-    recipe: Recipe,
-    work: Path,
-    params: TrainParams,
-    outbox: Outbox | None,
-    *callbacks: Callback,
-    parts: int = 1,
-) -> pl.Trainer:
-    """Build the trainer of a recipe whose batches come in `parts`; see `train` for the rest."""
-    curves = CSVLogger(work, name="curves")  # a folder for each time that it goes on
-    return pl.Trainer(
-        default_root_dir=work,
-        max_epochs=recipe.epochs,
-        accumulate_grad_batches=recipe.accumulate * parts,
-        gradient_clip_val=recipe.clip_gradients,
-        precision=choose_precision(params.precision),  # type: ignore[arg-type]
-        callbacks=[*callbacks, *_callbacks(version, recipe)],
-        logger=[outbox, curves] if outbox else [curves],
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        num_sanity_val_steps=0,
-        deterministic="warn",
-        **processes.trainer_settings(),
-    )
-
-
-def _callbacks(version: str, recipe: Recipe) -> list[Callback]:
-    callbacks: list[Callback] = [
-        LearningRateMonitor("epoch"),  # each step would be a write to the store
-        show_progress(version),
-    ]
-    if recipe.patience:
-        callbacks.append(EarlyStopping("validation/macro_f1", mode="max", patience=recipe.patience))
-    if recipe.swa:
-        callbacks.append(EpochAveraging(math.floor(recipe.swa.start * recipe.epochs)))
-    if recipe.ema:
-        callbacks.append(MovingAveraging(recipe.ema.decay))
-    return callbacks
-
-
 def choose_start(version: str, recipe: Recipe, made_from: Path, models: Path) -> str | None:
     """Return the parent that the version starts from: of those the recipe names, the best on its validation faces.
 
@@ -209,11 +158,11 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     identity = json.dumps([facts, recipe.model_dump(), start and sha256_of(start)], sort_keys=True)
     work = CHECKPOINTS / version / hashlib.sha256(identity.encode()).hexdigest()[:16]
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
-    data = open_data(recipe, faces, splits, params.train)
+    data = open_data(recipe, faces, splits, seed=params.train.seed, workers=params.train.workers)
     recipe = recipe.for_faces(len(data.train_faces))
 
     def trained(outbox: Outbox | None) -> tuple[ExpressionNetwork, dict[str, Any]]:
-        with processes.missed():
+        with processes.missed(), quiet():
             return within_memory(
                 version, data, work, lambda: train(version, recipe, data, start, work, params.train, outbox)
             )

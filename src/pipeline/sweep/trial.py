@@ -15,11 +15,12 @@ from optuna.trial import Trial, TrialState
 from pytorch_lightning.callbacks import Callback
 
 from pipeline import tracking
+from pipeline.clips import open_data
 from pipeline.errors import NotFiniteError, PipelineError
 from pipeline.files import written_whole
 from pipeline.outbox import Outbox
 from pipeline.recipes import Recipe
-from pipeline.stages.train import open_data, train
+from pipeline.stages.train import train
 from pipeline.sweep.plan import FACES, SPLITS, Plan
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Attempt:
         outbox = Outbox(self.client, self.run_id, work / "unsent.jsonl", prefix="" if first else f"seed_{seed}/")
         params = self.plan.params.train.model_copy(update={"seed": seed})
         pl.seed_everything(seed, workers=True, verbose=False)
-        data = open_data(recipe, FACES, SPLITS, params)
+        data = open_data(recipe, FACES, SPLITS, seed=seed, workers=params.workers)
         recipe = recipe.for_faces(len(data.train_faces))
         looking_on = [Pruning(self.trial)] if first else []
         name = trial_name(self.plan, self.trial)
