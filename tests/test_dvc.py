@@ -126,7 +126,7 @@ def test_the_zoo_has_a_stage_for_each_system_and_the_pipeline_needs_none_of_them
         }
     systems = {f"{stage}@{name}" for stage in ("inputs", "train", "evaluate") for name in zoo["run"]}
     clips = {f"{stage}_clips@{name}" for stage in ("inputs", "train", "evaluate") for name in zoo["sequences"]}
-    assert set(stages) == systems | clips | {"clips"} | {f"combine@{name}" for name in zoo["ensembles"]}
+    assert set(stages) == systems | clips | {"clips", "rank"} | {f"combine@{name}" for name in zoo["ensembles"]}
     assert {"validate", "harmonize@fer2013", "zoo/dvc.yaml:train@basic_cnn"} <= stages["combine@stacking"]
     assert not [name for name in stages["train@vit"] if name.startswith("zoo/dvc.yaml:train")]
 

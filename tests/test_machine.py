@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-from test_train import train, workplace  # noqa: F401
+from training import train
 
 from pipeline import machine, tracking
 from pipeline.params import load_params

@@ -13,7 +13,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from clip_tables import write_clips
-from pytorch_lightning.callbacks import EarlyStopping
 from tables import write_tables
 from torch import nn
 
@@ -25,7 +24,7 @@ from pipeline.optimization import OPTIMIZERS
 from pipeline.params import DATASETS, load_params
 from pipeline.recipes import LastLayers, LastStages, Recipe
 from pipeline.recurrent import LastState, build_network
-from pipeline.trainer import build_callbacks
+from pipeline.trainer import StagedStopping, build_callbacks, build_checkpoints
 from pipeline.views import average, views
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -191,9 +190,18 @@ def accumulate(run):
 
 
 def patience(run):
-    expected = EarlyStopping("validation/macro_f1", mode="max", patience=run.full.patience)
-    stopping = {type(c): c for c in build_callbacks("v", run.full)}[EarlyStopping]
-    assert (stopping.patience, stopping.monitor, stopping.mode) == (expected.patience, expected.monitor, "max")
+    stopping = {type(c): c for c in build_callbacks("v", run.full)}[StagedStopping]
+    assert (stopping.patience, stopping.monitor, stopping.mode) == (run.full.patience, "validation/macro_f1", "max")
+
+
+def stages(run):
+    stopping = {type(c): c for c in build_callbacks("v", run.full)}[StagedStopping]
+    assert stopping.state_dict()["ends"] == list(run.full.stages[:-1])
+
+
+def checkpoint_every(run):
+    *_, kept = build_checkpoints(run.full, Path("work"))
+    assert (kept._every_n_epochs, kept.save_top_k) == (run.full.checkpoint_every, -1)
 
 
 def sampler(run):
@@ -247,7 +255,8 @@ CHECKS: dict[str, Callable[[Run], None]] = {
     check.__name__: check
     for check in (
         data, leave_out, one_against_rest, balance, backbone_args, small_stem, pretrained, colour, image_size,
-        trainable, head, recurrent, normalize_logits, optimizer, schedule, loss, accumulate, patience, sampler,
+        trainable, head, recurrent, normalize_logits, optimizer, schedule, loss, accumulate, patience, stages,
+        checkpoint_every, sampler,
         augment, mixup, swa, ema, tta,
     )
 }  # fmt: skip

@@ -18,6 +18,8 @@ DEFAULT: dict[str, Any] = {
     "batch_size": 64,
     "epochs": 20,
     "patience": None,
+    "stages": (),
+    "checkpoint_every": None,
     "label_smoothing": 0.0,
     "class_weights": "none",
     "sampler": "shuffle",
@@ -50,6 +52,7 @@ REPORTED: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "epochs": 50,
         "patience": 3,
+        "stages": (20, 35, 40, 50),
         "augment": ["HorizontalFlip", "Affine", "RandomBrightnessContrast"],
     },
     "v3": {
@@ -61,6 +64,7 @@ REPORTED: dict[str, dict[str, Any]] = {
         "schedule": ["plateau"],
         "batch_size": 8,
         "accumulate": 2,
+        "checkpoint_every": 5,
     },
     "v4": {
         "data": ("affectnet",),
@@ -128,6 +132,8 @@ SHRUNK = {
     "epochs",
     "batch_size",
     "patience",
+    "stages",
+    "checkpoint_every",
     "augment_share",
     "most_steps",
 }

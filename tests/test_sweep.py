@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 from tables import write_tables
-from test_train import set_param, workplace  # noqa: F401
+from training import set_param
 from typer.testing import CliRunner
 
 from pipeline import tracking

@@ -191,6 +191,8 @@ class Recipe(Section):
     LSTM over the features of the frames, and `data` is `[clips]`. `start_from` lists versions of which the one with the
     better validation macro-F1 gives the first weights. `augment` lists albumentations transforms by name with their
     arguments. `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch takes one of them.
+    `stages` lists epochs, the last one being `epochs`: early stopping ends a stage, not the training, and begins anew
+    in each, which goes on where the one before ended. `checkpoint_every` so many epochs a checkpoint is kept for good.
     `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
     """
 
@@ -218,6 +220,8 @@ class Recipe(Section):
     epochs: Count = 20
     most_steps: Count | None = None
     patience: Count | None = None
+    stages: tuple[Count, ...] = ()
+    checkpoint_every: Count | None = None
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     augment: tuple[dict[str, dict[str, Any]], ...] = ()
     augment_share: Share = 1.0
@@ -259,6 +263,10 @@ class Recipe(Section):
     def _fits_together(self) -> Self:
         if self.swa and self.ema:
             raise ValueError("swa and ema both average the weights; choose one")
+        if self.stages and (self.patience is None or list(self.stages) != sorted({*self.stages, self.epochs})):
+            raise ValueError(
+                f"stages: they are ascending epochs up to {self.epochs}, each with patience; set that, too"
+            )
         if self.small_stem and self.pretrained:
             raise ValueError("small_stem: no pretrained weights fit a stem of another size; set pretrained: false")
         if self.one_against_rest in self.leave_out:
@@ -312,6 +320,8 @@ class Recipe(Section):
                 "trainable": "all",
                 "compile": False,
                 "patience": None,
+                "stages": (),
+                "checkpoint_every": None,
                 "augment_share": self.at_sample.augment_share,
                 "most_steps": self.at_sample.most_steps,
                 "balance": balance and balance.model_copy(update={"faces_per_class": self.at_sample.faces_per_class}),

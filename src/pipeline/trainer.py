@@ -1,14 +1,17 @@
 """Lightning's trainer as a recipe wants it: how long, in which precision, who looks on, and what it logs."""
 
+import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 from pipeline import processes
@@ -19,6 +22,9 @@ from pipeline.params import TrainParams
 from pipeline.progress import show_progress
 from pipeline.recipes import Recipe
 
+logger = logging.getLogger(__name__)
+
+LAST = "last.ckpt"  # what an interrupted training goes on from
 # Warnings of what is meant: the folder holds what a training goes on from, frozen layers stay still.
 KNOWN = (
     r"Checkpoint directory .* exists and is not empty",
@@ -34,6 +40,37 @@ def quiet() -> Iterator[None]:
         for message in KNOWN:
             warnings.filterwarnings("ignore", message)
         yield
+
+
+class StagedStopping(EarlyStopping):
+    """Early stopping by validation macro-F1 that ends a stage, and the training only in the last one.
+
+    A stage also ends at its epoch. The next goes on from there, with a best score and a patience of its own, as if
+    somebody had started the training again.
+    """
+
+    def __init__(self, stages: Sequence[int], patience: int) -> None:
+        """Take the epoch at which each stage ends at the latest, if there are several, and the epochs of patience."""
+        super().__init__("validation/macro_f1", mode="max", patience=patience)
+        self._ends = list(stages[:-1])  # of those that another one follows
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the score of the epoch, and begin the next stage when it is time."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._ends and (trainer.should_stop or trainer.current_epoch + 1 == self._ends[0]):
+            del self._ends[0]
+            trainer.should_stop = False
+            self.wait_count, self.best_score = 0, torch.full_like(self.best_score, -torch.inf)
+            logger.info("a stage ends after epoch %d; %d to go", trainer.current_epoch + 1, len(self._ends) + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {**super().state_dict(), "ends": list(self._ends)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in the stage of the checkpoint."""
+        self._ends = list(state_dict["ends"])
+        super().load_state_dict(state_dict)
 
 
 def build_trainer(
@@ -63,6 +100,24 @@ def build_trainer(
     )
 
 
+def build_checkpoints(recipe: Recipe, work: Path) -> list[ModelCheckpoint]:
+    """Return what writes checkpoints into the folder of a training: the best, the last, and those to keep beside it."""
+    best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
+    # With `save_last` it would be written where an epoch is better than those before, and only then.
+    last = ModelCheckpoint(work, Path(LAST).stem, enable_version_counter=False, save_on_train_epoch_end=True)
+    if recipe.checkpoint_every is None:
+        return [best, last]
+    kept = ModelCheckpoint(
+        work.parent / f"kept-{work.name}",  # `work` itself is deleted at the end
+        "epoch-{epoch:03d}",  # counted from 0, as Lightning does inside
+        auto_insert_metric_name=False,
+        every_n_epochs=recipe.checkpoint_every,
+        save_top_k=-1,
+        save_on_train_epoch_end=True,
+    )
+    return [best, last, kept]
+
+
 def build_callbacks(version: str, recipe: Recipe) -> list[Callback]:
     """Return what a recipe adds to a training: early stopping, averaging of weights; and what shows how far it is."""
     callbacks: list[Callback] = [
@@ -70,7 +125,7 @@ def build_callbacks(version: str, recipe: Recipe) -> list[Callback]:
         show_progress(version),
     ]
     if recipe.patience:
-        callbacks.append(EarlyStopping("validation/macro_f1", mode="max", patience=recipe.patience))
+        callbacks.append(StagedStopping(recipe.stages, recipe.patience))
     if recipe.swa:
         callbacks.append(EpochAveraging(math.floor(recipe.swa.start * recipe.epochs)))
     if recipe.ema:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
 from pipeline import processes, tracking
@@ -30,7 +30,7 @@ from pipeline.params import Params, TrainParams, load_params
 from pipeline.recipes import Recipe
 from pipeline.recurrent import build_network
 from pipeline.tables import read_origin
-from pipeline.trainer import build_trainer, quiet
+from pipeline.trainer import LAST, build_checkpoints, build_trainer, quiet
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +76,12 @@ def train(
     if recipe.compile:
         network.backbone.compile()
     model = ExpressionModel(network, recipe, data.train_faces.class_counts(), params.seed)
-    best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
-    # With `save_last` it would be written where an epoch is better than those before, and only then.
-    every = ModelCheckpoint(work, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    last = work / "last.ckpt"
+    best, *others = build_checkpoints(recipe, work)
+    last = work / LAST
     agreement = processes.Agreement(work.name, data.parts, last.exists())
-    trainer = build_trainer(version, recipe, work, params, outbox, *callbacks, agreement, best, every, parts=data.parts)
+    trainer = build_trainer(
+        version, recipe, work, params, outbox, *callbacks, agreement, best, *others, parts=data.parts
+    )
     began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     seconds = time.monotonic() - began

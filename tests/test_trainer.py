@@ -1,0 +1,86 @@
+"""What looks on at a training, in short runs of a toy network whose scores are made up."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from pipeline.recipes import Recipe
+from pipeline.trainer import LAST, StagedStopping, build_checkpoints
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Let Lightning write where nobody minds."""
+    monkeypatch.chdir(tmp_path)
+
+
+class Scored(pl.LightningModule):
+    """Has the validation scores that it is told to have, one an epoch."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.layer, self.scores = torch.nn.Linear(1, 1), scores
+
+    def training_step(self, batch, _):
+        return self.layer(batch[0]).mean()
+
+    def validation_step(self, batch, _):
+        self.log("validation/macro_f1", self.scores[self.current_epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(scores, *callbacks, resume=None, epochs=None):
+    loader = DataLoader(TensorDataset(torch.zeros(2, 1)))
+    trainer = pl.Trainer(
+        max_epochs=epochs or len(scores), callbacks=list(callbacks), logger=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+    )  # fmt: skip
+    trainer.fit(Scored(scores), loader, loader, ckpt_path=resume)
+    return trainer.current_epoch
+
+
+FALLING = [0.9 - 0.01 * epoch for epoch in range(30)]
+
+
+def test_without_stages_patience_ends_the_training():
+    assert fit(FALLING, StagedStopping((), 3)) == 4  # the first epoch is the best, and three more
+
+
+def test_patience_ends_a_stage_and_only_the_last_one_ends_the_training():
+    assert fit(FALLING, StagedStopping((20, 25, 30), 3)) == 4 + 4 + 4
+
+
+def test_a_stage_ends_at_its_epoch_with_a_patience_of_its_own_for_the_next():
+    scores = [0.1 * epoch for epoch in range(5)] + FALLING[:15]  # rises to .4, and falls from .9 on
+    assert fit(scores, StagedStopping((5, 20), 3)) == 5 + 4
+    assert fit(scores[:5] + [0.3] * 15, StagedStopping((5, 20), 3)) == 5 + 4  # .4 of the first stage is forgotten
+
+
+def recipe(**changes):
+    return Recipe.model_validate({"data": ["fer2013"], "backbone": "basic_cnn", **changes})
+
+
+@pytest.mark.parametrize("cut", [2, 5, 9])
+def test_a_resumed_training_is_in_the_stage_in_which_it_was(tmp_path, cut):
+    whole = fit(FALLING, StagedStopping((20, 25, 30), 3))
+    fit(FALLING, StagedStopping((20, 25, 30), 3), *build_checkpoints(recipe(), tmp_path), epochs=cut)
+    assert fit(FALLING, StagedStopping((20, 25, 30), 3), resume=tmp_path / LAST) == whole
+
+
+def test_checkpoints_are_kept_beside_the_folder_of_the_training(tmp_path):
+    fit(FALLING[:7], *build_checkpoints(recipe(checkpoint_every=3), tmp_path / "work"))
+    assert sorted(file.name for file in (tmp_path / "kept-work").iterdir()) == ["epoch-002.ckpt", "epoch-005.ckpt"]
+    assert {"best.ckpt", LAST} == {file.name for file in (tmp_path / "work").iterdir()}
+
+
+@pytest.mark.parametrize("said", [
+    {"stages": (5, 20), "epochs": 20},  # no patience
+    {"stages": (5, 10), "epochs": 20, "patience": 3},
+    {"stages": (10, 5, 20), "epochs": 20, "patience": 3},
+])  # fmt: skip
+def test_stages_that_make_no_sense_are_refused(said):
+    with pytest.raises(ValueError, match="stages: they are ascending epochs up to 20, each with patience"):
+        recipe(**said)
