@@ -8,8 +8,9 @@ import time
 import urllib.request
 from contextlib import closing
 
+import pandas as pd
 import pytest
-from training import train
+from training import set_param, train
 
 from pipeline import outbox, tracking
 from pipeline.errors import PipelineError
@@ -93,6 +94,19 @@ def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, mon
     history = tracking.connect().get_metric_history(run.info.run_id, "train/images_per_second")
     assert len(history) == epochs
     assert "system/cpu_utilization_percentage" in run.data.metrics  # looked at when the server was dead
+
+
+@pytest.mark.slow
+def test_server_that_dies_again_and_again_has_every_metric(workplace, server, monkeypatch):
+    set_param(workplace, "v8", at_sample={**load_params().recipes["v8"].at_sample.model_dump(), "epochs": 12})
+    at_epoch(monkeypatch, {1: server.kill, 3: server.start, 5: server.kill, 6: server.start, 8: server.kill})
+    write_curves = stage.write_curves
+    monkeypatch.setattr(stage, "write_curves", lambda *given: (server.start(), write_curves(*given)))
+    train(workplace, "v8")
+    run, losses = only_run()
+    curves = pd.read_csv(workplace / "curves" / "v8.csv")
+    assert run.info.status == "FINISHED"
+    assert losses == pytest.approx(curves["validation/loss"].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("version", ["v3", "v8"])  # the best epoch, a moving average

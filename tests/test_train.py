@@ -1,7 +1,10 @@
 """Every recipe for a step or two, on faces that are told apart by their brightness, with a real tracking store."""
 
+import re
 import signal
 import subprocess
+import time
+from random import Random
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 from training import set_param, stage_command, train
 
 from pipeline import tracking
+from pipeline.checkpoint import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 
@@ -96,6 +100,43 @@ def test_a_killed_training_ends_as_an_unbroken_one(workplace, version):
     again = load_file(train(workplace, version).weights)
     for name, value in whole.items():
         torch.testing.assert_close(again[name], value, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one(workplace, version):
+    own = load_params().recipes[version].at_sample.model_dump()
+    set_param(workplace, version, at_sample={**own, "epochs": 8}, start_from=[])
+    whole = load_file(train(workplace, version).weights)
+    random, lives, code = Random(version), 0, None
+    while code != 0:
+        lives += 1
+        began, doomed = time.monotonic(), random.randint(1, 2)  # epochs in this life
+        with subprocess.Popen(
+            stage_command(version), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            for line in process.stdout:
+                if re.search(r"epoch \d/8: loss", line):
+                    now, doomed = time.monotonic(), doomed - 1
+                    if not doomed:
+                        time.sleep(random.uniform(0, now - began))  # in the midst of what comes next
+                        process.kill()
+                    began = now
+        code = process.returncode
+    assert lives >= 3
+    again = load_file(load_checkpoint(workplace / "models" / version).weights)
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, msg=name)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_of_the_best_or_the_last_epoch_are_kept(workplace, keep):
+    set_param(workplace, "v1", keep=keep, backbone="cbam_cnn", optimizer={"lr": 0.1}, at_sample={"epochs": 8})
+    checkpoint = train(workplace, "v1")
+    scores = pd.read_csv(workplace / "curves" / "v1.csv")["validation/macro_f1"].round(5)
+    assert scores.iloc[-1] != scores.max()  # or the test can not tell
+    kept = round(checkpoint.facts["validation"]["macro_f1"], 5)
+    assert kept == (scores.max() if keep == "best" else scores.iloc[-1])
 
 
 def test_a_version_starts_from_the_parent_with_the_better_validation_score(workplace, caplog):

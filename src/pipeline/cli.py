@@ -146,7 +146,8 @@ def _check(params: Params) -> None:
         recipe = params.recipe(version)
         try:
             check_backbone(recipe.backbone)
-            build_augmentation(recipe.augment, image_size=recipe.image_size)
+            for steps in (recipe.augment, recipe.balance.augment if recipe.balance else ()):
+                build_augmentation(steps, image_size=recipe.image_size)
         except PipelineError as error:
             raise PipelineError(f"recipes.{version}: {error}") from error
 
