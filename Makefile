@@ -24,7 +24,7 @@ repro: install ## rebuild everything that is out of date, and name the champion
 test: install ## run the tests (minutes, no network, no GPU)
 	$(BIN)/pytest
 
-test-slow: install ## run the tests that take long: the whole pipeline, a Ray cluster, an S3 server, fuzzing
+test-slow: install ## run the tests that take long: the whole pipeline, kills, clusters, servers, fuzzing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slow]'
 	$(BIN)/pytest -m slow
 
@@ -59,4 +59,5 @@ constraints: install ## write down the installed versions
 
 clean: ## remove what the pipeline made, but for the environment, DVC's cache, the tracking store and promoted models
 	rm -rf data/raw data/faces data/inputs data/splits.parquet predictions reports checkpoints models/v*
-	rm -rf metrics dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	rm -rf zoo/answers zoo/clip_predictions zoo/clips zoo/inputs zoo/models zoo/predictions zoo/metrics zoo/ranking.csv
+	rm -rf metrics dvc.lock parents/dvc.lock zoo/dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

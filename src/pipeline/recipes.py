@@ -16,7 +16,7 @@ SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext": ("convnext_atto", {}),
     "mobilenetv2": ("mobilenetv2_035", {}),
     "resnet": ("resnet18", {"channels": [16, 32, 64, 128]}),
-    "vgg": ("vgg11", {"mlp_ratio": 0.01}),
+    "vgg": ("vgg11_bn", {"mlp_ratio": 0.01}),
     "vit": ("vit_tiny_patch16_224", {"img_size": SAMPLE_IMAGE_SIZE, "patch_size": 8, "depth": 4}),
 }
 
