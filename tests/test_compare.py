@@ -144,7 +144,12 @@ def test_recipes_show_what_is_not_the_default(compared):
     assert found["data"] == {"better": ["rafdb, fer2013"], "plain": ["fer2013"]}
     assert found["pretrained"] == {"better": ["false"], "plain": ["false"]}
     assert not {"optimizer", "optimizer.lr", "at_sample"} & set(found)
-    assert list(found)[:3] == ["data", "backbone", "pretrained"]  # in the order of the recipe's own fields
+    assert list(found)[:4] == [
+        "data",
+        "backbone",
+        "backbone_args.channels",
+        "pretrained",
+    ]  # in the order of the recipe's own fields
     recipes = section(page_of(compared), "What their recipes say")
     assert "loss.label_smoothing" in recipes
 

@@ -101,7 +101,9 @@ def test_faces_and_clips_are_not_taken_for_each_other(trained, tmp_path):
     model, out = trained / "models" / "lstm", [tmp_path / name for name in ("m.json", "p.parquet", "c.png")]
     faces, splits = write_tables(tmp_path)
     with pytest.raises(PipelineError, match="reads clips, not faces; score it with pipeline.stages.evaluate_clips"):
-        evaluate.main("lstm", model, faces, splits, *out)
+        evaluate.main(
+            "lstm", model, faces, splits, trained / "curves.csv", *out, tmp_path / "d.png", tmp_path / "e.png"
+        )
     made_from = write_made_from(tmp_path, "lstm", ("clips",))
     with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*zoo/dvc\.yaml:clips"):
         train.main("lstm", faces, splits, made_from, tmp_path / "models", tmp_path / "curves.csv")

@@ -70,10 +70,10 @@ class Run:
     @cached_property
     def drawn(self) -> list[int]:
         """The class ids that some epochs draw."""
-        loader, ids = self.data.train_dataloader(), []
+        sampler, ids = self.data.train_dataloader().batch_sampler.sampler, []
         for epoch in range(40):
-            loader.sampler.set_epoch(epoch)
-            ids += self.data.train_faces.label_ids[list(loader.sampler)].tolist()
+            sampler.set_epoch(epoch)
+            ids += self.data.train_faces.label_ids[list(sampler)].tolist()
         return ids
 
 
