@@ -15,6 +15,7 @@ from training import set_param, stage_command, train
 from pipeline import tracking
 from pipeline.checkpoint import load_checkpoint
 from pipeline.errors import PipelineError
+from pipeline.model import ExpressionModel
 from pipeline.params import load_params
 
 VERSIONS = tuple(load_params().recipes)
@@ -129,14 +130,20 @@ def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one
         torch.testing.assert_close(again[name], value, msg=name)
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_weights_of_the_best_or_the_last_epoch_are_kept(workplace, keep):
-    set_param(workplace, "v1", keep=keep, backbone="cbam_cnn", optimizer={"lr": 0.1}, at_sample={"epochs": 8})
-    checkpoint = train(workplace, "v1")
-    scores = pd.read_csv(workplace / "curves" / "v1.csv")["validation/macro_f1"].round(5)
-    assert scores.iloc[-1] != scores.max()  # or the test can not tell
-    kept = round(checkpoint.facts["validation"]["macro_f1"], 5)
-    assert kept == (scores.max() if keep == "best" else scores.iloc[-1])
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_the_weights_of_the_best_or_the_last_epoch_are_kept(workplace, monkeypatch, keep, epoch):
+    seen, scores = {}, [0.1, 0.9, 0.5]
+
+    def score(self, batch, _):
+        seen.setdefault(self.current_epoch, self.network.head[-1].weight.detach().clone())
+        names = ("validation/loss", "validation/accuracy", "validation/macro_f1")
+        self.log_dict(dict.fromkeys(names, scores[min(self.current_epoch, 2)]), on_step=False, on_epoch=True)
+
+    monkeypatch.setattr(ExpressionModel, "validation_step", score)
+    set_param(workplace, "v3", keep=keep, at_sample={"epochs": 3})
+    weights = load_file(train(workplace, "v3").weights)["head.0.weight"]
+    kept = {number: torch.equal(weights, was) for number, was in seen.items() if number < 3}
+    assert kept == {number: number == epoch for number in range(3)}
 
 
 def test_a_version_starts_from_the_parent_with_the_better_validation_score(workplace, caplog):
