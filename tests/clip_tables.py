@@ -10,6 +10,15 @@ import pyarrow.parquet as pq
 from pipeline.clips import SCHEMA
 from pipeline.labels import LABELS
 
+CLIP_RECIPE = {  # of a network that learns from such clips
+    "data": ["clips"],
+    "backbone": "resnet18",
+    "backbone_args": {"channels": [8, 16, 16, 32], "layers": [1, 1, 1, 1]},
+    "pretrained": False,
+    "image_size": 32,
+    "recurrent": {"width": 32, "frames": 3},
+}
+
 
 def write_clips(folder: Path, counts: dict[str, int] | None = None, frames: int = 4, side: int = 32) -> Path:
     """Write clips of grey frames, some of each label and split; the brightness goes from the middle to the label's."""

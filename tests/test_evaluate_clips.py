@@ -6,25 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from clip_tables import write_clips
+from clip_tables import CLIP_RECIPE, write_clips
 from safetensors.torch import load_file
 from tables import write_made_from, write_tables
 
 from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint
+from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.clips import read_clips
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, sha256_of
+from pipeline.params import EvaluateParams
 from pipeline.predictions import stack
-from pipeline.recurrent import ClipNetwork
+from pipeline.recipes import Recipe
+from pipeline.recurrent import ClipNetwork, build_network
 from pipeline.stages import evaluate, evaluate_clips, inputs, train
 
 RECIPE = {
-    "data": ["clips"],
-    "backbone": "resnet18",
-    "backbone_args": {"channels": [8, 16, 16, 32], "layers": [1, 1, 1, 1]},
-    "pretrained": False,
-    "image_size": 32,
-    "recurrent": {"width": 32, "frames": 3},
+    **CLIP_RECIPE,
     "optimizer": {"lr": 5e-3},
     "batch_size": 8,
     "augment": [{"HorizontalFlip": {"p": 0.5}}],
@@ -95,6 +93,14 @@ def test_the_run_holds_both_what_training_and_what_evaluation_found(trained):
     assert run.data.params["recurrent.frames"] == "3"
     wanted = {"train/loss", "final/macro_f1", "own/macro_f1", "static/first/macro_f1", "static/last/macro_f1"}
     assert wanted <= set(run.data.metrics)
+
+
+def test_a_network_of_single_frames_is_not_compared_with_itself(tmp_path):
+    recipe = Recipe.model_validate({**CLIP_RECIPE, "recurrent": {"width": 32, "frames": 1}})
+    save_checkpoint(tmp_path / "still", build_network(recipe), recipe, {"version": "still"})
+    clips = read_clips(write_clips(tmp_path, {"test": 1}), "test")
+    predictions = evaluate_clips.predict(load_checkpoint(tmp_path / "still"), clips)
+    assert evaluate_clips.evaluate_clips(predictions, EvaluateParams(bootstrap=100))["static"] == {}
 
 
 def test_faces_and_clips_are_not_taken_for_each_other(trained, tmp_path):

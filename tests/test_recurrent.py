@@ -1,5 +1,6 @@
 import pytest
 import torch
+from clip_tables import CLIP_RECIPE
 
 from pipeline.model import ExpressionModel
 from pipeline.networks import ExpressionNetwork, first_weights
@@ -8,18 +9,9 @@ from pipeline.recipes import Recipe
 from pipeline.recurrent import ClipNetwork, build_network
 from pipeline.views import average
 
-SMALL = {
-    "data": ["clips"],
-    "backbone": "resnet18",
-    "backbone_args": {"channels": [8, 8, 8, 16], "layers": [1, 1, 1, 1]},
-    "pretrained": False,
-    "image_size": 32,
-    "recurrent": {"width": 12, "frames": 3},
-}
-
 
 def recipe(**changes):
-    return Recipe.model_validate({**SMALL, **changes})
+    return Recipe.model_validate({**CLIP_RECIPE, **changes})
 
 
 def random_clips(batch=2, frames=3):

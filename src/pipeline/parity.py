@@ -1,15 +1,35 @@
 """Proof that an exported model answers like the checkpoint that it was made from, by the same road a request takes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
+from pipeline.images import iter_images
+from pipeline.labels import LABELS
 from pipeline.predictor import Predictor
 from pipeline.transforms import decode, resize
+
+
+def answer_all(predictor: Predictor, folder: Path, table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return the probabilities (n, 7) that an exported model answers for the faces of a table, in its order.
+
+    Args:
+        predictor: with the exported model.
+        folder: with one Parquet file a dataset, where the images are.
+        table: the faces, `face_id, dataset`, each once.
+    """
+    answers = np.empty((len(table), len(LABELS)), np.float32)
+    for images in iter_images(folder, table):
+        found = [predictor.faces(image, detect=False)[0] for image in images]
+        answers[images.index] = predictor.probabilities(predictor.stack(found))
+    return answers
 
 
 def prove_parity(

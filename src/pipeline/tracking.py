@@ -145,6 +145,40 @@ def log_result(
         client.log_artifact(run_id, str(file), folder or None)
 
 
+def log_scores(
+    version: str,
+    facts: Mapping[str, Any],
+    weights_sha256: str,
+    parts: Mapping[str, Mapping[str, Any]],
+    classes: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, Path],
+) -> None:
+    """Add what an evaluation found to the run that made these weights.
+
+    Args:
+        version: its name.
+        facts: of its checkpoint.
+        weights_sha256: of its checkpoint.
+        parts: by what was scored, such as `own` or `fer2013/test`, what `pipeline.metrics.score` returned; the names of
+            the metrics are `own/macro_f1` and so on. Scores of no faces are left out.
+        classes: what `pipeline.metrics.score_classes` returned, as `own/f1/<class>`.
+        files: artifact folder to file.
+
+    Raises:
+        PipelineError: if the tracking server does not answer.
+    """
+    scores = {
+        f"{name}/{key}": part[key]
+        for name, part in parts.items()
+        for key in ("accuracy", "macro_f1", "weighted_f1", "ece")
+        if part[key] is not None
+    }
+    scores |= {f"own/f1/{label}": part["f1"] for label, part in classes.items()}
+    with answering():
+        client = connect()
+        log_result(client, run_of(client, version, facts, weights_sha256), scores, {}, files)
+
+
 def _source_tags(version: str) -> dict[str, str]:
     """Return what made a run: the stage, the commit, and whether the tree differs from it.
 

@@ -192,19 +192,10 @@ def main(
 
 
 def _log(version: str, checkpoint: Checkpoint, result: dict[str, Any], files: dict[str, Path]) -> None:
-    client = tracking.connect()
-    run_id = tracking.run_of(client, version, checkpoint.facts, checkpoint.sha256())
-    scores = {"own": result["own"], "overall": result["overall"]}
-    scores |= {f"{name}/{part['split']}": part["whole"] for name, part in result["datasets"].items()}
-    scores |= {f"{name}/{part['split']}/leak_free": part["leak_free"] for name, part in result["datasets"].items()}
-    flat = {
-        f"{prefix}/{key}": part[key]
-        for prefix, part in scores.items()
-        for key in ("accuracy", "macro_f1", "weighted_f1", "ece")
-        if part[key] is not None
-    }
-    flat |= {f"own/f1/{label}": part["f1"] for label, part in result["classes"].items()}
-    tracking.log_result(client, run_id, flat, {}, files)
+    parts = {"own": result["own"], "overall": result["overall"]}
+    parts |= {f"{name}/{part['split']}": part["whole"] for name, part in result["datasets"].items()}
+    parts |= {f"{name}/{part['split']}/leak_free": part["leak_free"] for name, part in result["datasets"].items()}
+    tracking.log_scores(version, checkpoint.facts, checkpoint.sha256(), parts, result["classes"], files)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pipeline.clips import Clips, read_clips
 from pipeline.command import run
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
-from pipeline.metrics import confusion, score, score_classes
+from pipeline.metrics import confusion, score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_confusion
-from pipeline.predictions import stack
+from pipeline.predictions import score_faces, stack
 from pipeline.recipes import CLIPS
 from pipeline.views import average
 
@@ -37,8 +37,9 @@ def predict(checkpoint: Checkpoint, table: pd.DataFrame) -> pd.DataFrame:
         table: the clips, as `read_clips` gives them.
 
     Returns:
-        `clip_id, person, label_id, split`, and lists of seven probabilities: `probabilities`, `first` and `last` (that
-        frame again and again, so that the network sees as many as it learned from), and `tta` where the recipe has it.
+        `clip_id, person, label_id, split`, and lists of seven probabilities: `probabilities`; `first` and `last`
+        where the recipe shows several frames (that frame again and again, so that the network sees as many as it
+        learned from); and `tta` where the recipe has it.
 
     Raises:
         PipelineError: if the version reads faces, not clips.
@@ -54,7 +55,8 @@ def predict(checkpoint: Checkpoint, table: pd.DataFrame) -> pd.DataFrame:
         for batch, _ in DataLoader(clips, BATCH):
             shown = batch.to(device)
             asked: dict[str, tuple[Tensor, Any]] = {"probabilities": (shown, "none")}
-            asked |= {name: (shown[:, [place]].expand_as(shown), "none") for name, place in STATIC.items()}
+            if recipe.recurrent.frames > 1:  # else it sees nothing but the last frame anyway
+                asked |= {name: (shown[:, [place]].expand_as(shown), "none") for name, place in STATIC.items()}
             if recipe.tta != "none":
                 asked["tta"] = (shown, recipe.tta)
             for name, (frames, kind) in asked.items():
@@ -73,19 +75,20 @@ def evaluate_clips(predictions: pd.DataFrame, params: EvaluateParams) -> dict[st
     Returns:
         what `evaluate` gives for faces, over the one dataset `clips` (no person stands in two splits, so that none has
         leaked); and `static`, the scores of the same network where all it sees of each clip is its `first` or its
-        `last` frame. It never learned from such stills: whether a network gains by the sequence at all, only another
-        recipe tells, the same with `recurrent.frames` 1. Intervals take clips for independent, though seven are of one
-        person.
+        `last` frame (none, where the recipe shows one frame anyway). It never learned from such stills: whether a
+        network gains by the sequence at all, only another recipe tells, the same with `recurrent.frames` 1. Intervals
+        take clips for independent, though seven are of one person.
     """
-    label_ids = predictions.label_id.to_numpy()
-    averaged = stack(predictions.tta) if predictions.tta.notna().any() else None
-    whole = score(label_ids, stack(predictions.probabilities), params, averaged)
+    whole = score_faces(predictions, params)
+    stills = {
+        name: predictions.assign(probabilities=predictions[name], tta=None) for name in STATIC if name in predictions
+    }
     return {
         "own": whole,
         "overall": whole,
         "datasets": {CLIPS: {"split": "test", "whole": whole, "leak_free": whole}},
-        "classes": score_classes(label_ids, stack(predictions.probabilities)),
-        "static": {name: score(label_ids, stack(predictions[name]), params) for name in STATIC},
+        "classes": score_classes(predictions.label_id.to_numpy(), stack(predictions.probabilities)),
+        "static": {name: score_faces(still, params) for name, still in stills.items()},
     }
 
 
@@ -102,23 +105,14 @@ def main(version: str, model: Path, clips: Path, metrics: Path, table: Path, pic
     write_json(metrics, result)
     _log(version, checkpoint, result, {"": metrics, "plots": picture})
     own, static = result["own"], result["static"]
-    logger.info("%s: macro-F1 %.3f on %d clips; %.3f on their last frames alone, %.3f on their first", version,
-                own["macro_f1"], own["n"], static["last"]["macro_f1"], static["first"]["macro_f1"])  # fmt: skip
+    alone = "".join(f"; {part['macro_f1']:.3f} on their {name} frames alone" for name, part in static.items())
+    logger.info("%s: macro-F1 %.3f on %d clips%s", version, own["macro_f1"], own["n"], alone)
 
 
 def _log(version: str, checkpoint: Checkpoint, result: dict[str, Any], files: dict[str, Path]) -> None:
     parts = {"own": result["own"], "overall": result["overall"], "clips/test": result["own"]}
     parts |= {f"static/{name}": part for name, part in result["static"].items()}
-    scores = {
-        f"{prefix}/{key}": part[key]
-        for prefix, part in parts.items()
-        for key in ("accuracy", "macro_f1", "weighted_f1", "ece")
-    }
-    scores |= {f"own/f1/{label}": part["f1"] for label, part in result["classes"].items()}
-    with tracking.answering():
-        client = tracking.connect()
-        run_id = tracking.run_of(client, version, checkpoint.facts, checkpoint.sha256())
-        tracking.log_result(client, run_id, scores, {}, files)
+    tracking.log_scores(version, checkpoint.facts, checkpoint.sha256(), parts, result["classes"], files)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.files import sha256_of, write_json
 from pipeline.gate import Verdict, judge, rank
-from pipeline.images import iter_images, read_images
+from pipeline.images import read_images
 from pipeline.params import Params, load_params
-from pipeline.parity import prove_parity
+from pipeline.parity import answer_all, prove_parity
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictions import judged_split, read_predictions
 from pipeline.predictor import DETECTOR_FILE, Predictor
@@ -91,12 +91,7 @@ class Gatekeeper:
             return None
         folder = registry.fetch(self.champion, self._folder(self.champion))
         predictor = self._predictor(folder / registry.MODEL_FILE, str(self.champion.version))
-        answers = {
-            row: int(predictor.probabilities(predictor.stack(predictor.faces(image, detect=False)))[0].argmax())
-            for images in iter_images(self.folder, self.faces)
-            for row, image in images.items()
-        }
-        return pd.Series(answers).sort_index()
+        return pd.Series(answer_all(predictor, self.folder, self.faces).argmax(1))
 
     def _promote(self, checkpoint: Checkpoint, verdict: Verdict) -> ModelVersion:
         with tempfile.TemporaryDirectory(dir=self.models) as partial:
