@@ -73,7 +73,7 @@ def test_code_of_a_stage_is_exactly_what_its_module_imports(stage: str) -> None:
 
 
 def test_pages_depend_on_their_templates() -> None:
-    templates = {file.relative_to(ROOT).as_posix() for file in (PACKAGE / "pipeline" / "pages").iterdir()}
+    templates = {file.relative_to(ROOT).as_posix() for file in (PACKAGE / "pipeline" / "pages").glob("*.html.j2")}
     needed = {name: [dep for dep in stage["deps"] if dep.endswith(".j2")] for name, stage in STAGES.items()}
     assert {dep for deps in needed.values() for dep in deps} == templates
     for stage, page in (("validate", "data"), ("compare", "versions")):

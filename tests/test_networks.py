@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import PipelineError
-from pipeline.networks import ExpressionNetwork, first_weights
+from pipeline.networks import ExpressionNetwork, first_weights, multiply_adds
 from pipeline.recipes import Recipe
 
 
@@ -129,3 +129,11 @@ def test_arguments_of_the_backbone_reach_it():
     assert [len(getattr(network.backbone, f"layer{number}")) for number in (1, 2, 3, 4)] == [1, 1, 1, 1]
     with pytest.raises(PipelineError, match="backbone_args: resnet18 does not take .*chanels"):
         build(backbone="resnet18", backbone_args={"chanels": 1})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "reported"), [("resnet18", 1.8), ("efficientnet_b0", 0.4), ("convnext_tiny", 4.5)]
+)
+def test_multiply_adds_are_those_that_timm_reports_in_billions(backbone, reported):
+    recipe = Recipe.model_validate({"data": ["fer2013"], "backbone": backbone, "pretrained": False})
+    assert round(multiply_adds(ExpressionNetwork(recipe), 224) / 1e9, 1) == reported

@@ -31,7 +31,8 @@ def version(tmp_path):
 
     def make(drawn=False):
         torch.manual_seed(0)
-        facts = {"version": "v8", "scale": "full", "drawn": drawn, "detector": None, "start_from": None}
+        facts = {"version": "v8", "scale": "full", "drawn": drawn, "detector": None, "start_from": None, "seed": 0}
+        facts |= {"parameters": 1_234_567, "epochs": 3, "precision": "32-true", "device": "cpu"}
         save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(RECIPE), RECIPE, facts)
         checkpoint = load_checkpoint(tmp_path / "models" / "v8")
         rows = read_split(faces, splits, "fer2013", "test").assign(split="test")
@@ -42,8 +43,10 @@ def version(tmp_path):
 
 def ready(root, checkpoint, predictions):
     params = EvaluateParams(bootstrap=100)
+    data, run = root / "data", {"seconds": "90", "git_commit": 40 * "a"}
+    splits = data / "splits.parquet"
     return make_ready(
-        checkpoint, predictions, root / "data" / "faces", root / "models", "expression-classifier", params
+        checkpoint, predictions, data / "faces", splits, root / "models", "expression-classifier", params, run
     )
 
 
@@ -58,6 +61,21 @@ def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tm
     assert json.loads((tmp_path / "models" / "ready-made" / "model.json").read_text()) == json.loads(json.dumps(facts))
     assert (facts["scores"]["n"], facts["split"]) == (14, "test")
     assert facts["scores"]["tta"] is not None
+
+
+def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
+    facts = ready(tmp_path, *version())
+    card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
+    tested, averaged = facts["scores"], facts["scores"]["tta"]
+    assert "28 training faces of fer2013, from scratch" in card
+    assert "1,234,567 parameters" in card
+    assert f"{facts['multiply_adds'] / 1e6:.0f} million multiply-adds" in card
+    assert "3 epochs, 32-true, seed 0, 2 minutes on cpu" in card
+    assert f"weights {facts['weights_sha256'][:16]}, git commit aaaaaaaaaaaa" in card
+    assert f"one look at each face | {tested['accuracy']:.3f} ({tested['ci95']['accuracy'][0]:.3f} to" in card
+    assert f"(flip), as evaluated, not as served | {averaged['accuracy']:.3f} (" in card
+    assert card.count(" | 2 |\n") == 7  # a row a label
+    assert "Settings were chosen" not in card  # it was judged on test faces
 
 
 def test_drawn_faces_make_no_ready_made_model(version, tmp_path):

@@ -69,6 +69,7 @@ def ready_made(
     version: Annotated[str, typer.Argument(help="a version that was trained and evaluated on real faces")],
 ) -> None:
     """Export a version in half precision as the model that `make serve` serves before anything was trained."""
+    from pipeline import tracking
     from pipeline.checkpoint import load_checkpoint
     from pipeline.predictions import read_predictions
     from pipeline.ready_made import make_ready
@@ -78,7 +79,18 @@ def ready_made(
         params = load_params()
         checkpoint = load_checkpoint(Path("models") / version)
         predictions = read_predictions(Path("predictions") / f"{version}.parquet")
-        facts = make_ready(checkpoint, predictions, Path("data/faces"), Path("models"), MODEL, params.evaluate)
+        with tracking.answering():
+            run = tracking.find_run(tracking.connect(), version, checkpoint.sha256())
+        facts = make_ready(
+            checkpoint,
+            predictions,
+            Path("data/faces"),
+            Path("data/splits.parquet"),
+            Path("models"),
+            MODEL,
+            params.evaluate,
+            run.data.tags if run else {},
+        )
         scores, difference = facts["scores"], facts["largest_difference"]
         typer.echo(
             f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "

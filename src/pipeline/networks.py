@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import backbones  # noqa: F401  # registers them with timm
 from pipeline.errors import PipelineError
@@ -110,6 +111,13 @@ def first_weights(network: ExpressionNetwork, weights: dict[str, Tensor], file: 
         raise PipelineError(f"{file} has another backbone than the version that shall start from it")
     network.load_state_dict(fitting, strict=False)
     return fresh
+
+
+def multiply_adds(network: ExpressionNetwork, side: int) -> int:
+    """Return how many multiply-adds the network needs for one face of this side, in pixels."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    return counter.get_total_flops() // 2
 
 
 def check_backbone(name: str) -> None:

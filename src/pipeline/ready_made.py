@@ -4,39 +4,52 @@
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipeline.card import model_card
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
-from pipeline.files import sha256_of, write_json
-from pipeline.images import iter_images
+from pipeline.files import sha256_of, write_json, written_whole
+from pipeline.metrics import score_classes
+from pipeline.networks import multiply_adds
 from pipeline.params import EvaluateParams
+from pipeline.parity import answer_all
 from pipeline.pointer import READY_MADE, Pointer, write_pointer
 from pipeline.predictions import judged, score_faces, stack
 from pipeline.predictor import Predictor
 
-MODEL_FILE, FACTS_FILE = "model.onnx", "model.json"
+MODEL_FILE, FACTS_FILE, CARD_FILE = "model.onnx", "model.json", "card.md"
 LARGEST = 12_000_000  # bytes: it is part of every clone
 TOLERANCE = 0.002  # of accuracy that half precision may cost
 
 
 def make_ready(
-    checkpoint: Checkpoint, predictions: pd.DataFrame, faces: Path, models: Path, name: str, params: EvaluateParams
+    checkpoint: Checkpoint,
+    predictions: pd.DataFrame,
+    faces: Path,
+    splits: Path,
+    models: Path,
+    name: str,
+    params: EvaluateParams,
+    run: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Export a version in half precision as the ready-made model, prove it, and leave it with its facts and pointer.
+    """Export a version in half precision as the ready-made model, prove it, and leave it with facts, card and pointer.
 
     Args:
         checkpoint: the version.
         predictions: what it answered for its validation and test faces.
         faces: folder with one Parquet file a dataset.
+        splits: the table of the split stage.
         models: folder of the models; what there was in `ready-made` there is replaced, once the new one is proved.
         name: what the registry calls models of real faces.
         params: of the scores.
+        run: tags of the run that trained it; of them `seconds` and `git_commit` are told, where there are any.
 
     Returns:
         `model.json`: what the version is, and the scores that the file itself has on the faces it is judged by.
@@ -48,7 +61,6 @@ def make_ready(
     if checkpoint.facts["drawn"]:
         raise PipelineError(f"{version} learned from drawn faces; train it on real ones first")
     target = (models / READY_MADE).parent
-    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models) as folder:
         file = Path(folder) / MODEL_FILE
         export_onnx(checkpoint.network(), file, half=True, **checkpoint.export_facts())
@@ -58,32 +70,36 @@ def make_ready(
                 f"{version} takes {size / 1e6:.1f} MB; a ready-made model takes {LARGEST / 1e6:.0f} at most"
             )
         mine = judged(predictions[predictions.dataset.isin(checkpoint.recipe.data)]).reset_index(drop=True)
-        answered = mine.assign(probabilities=list(_answers(file, mine, faces)), tta=None)
+        answered = mine.assign(
+            probabilities=list(answer_all(Predictor(file, name=name, version=version), faces, mine)), tta=None
+        )
         before, after = score_faces(mine, params), score_faces(answered, params)
         if after["accuracy"] < before["accuracy"] - TOLERANCE:
             raise PipelineError(
                 f"in half precision the accuracy of {version} is {after['accuracy']:.4f}, not {before['accuracy']:.4f}"
             )
+        split = pd.read_parquet(splits, columns=["dataset", "split"])
+        learned = split.dataset.isin(checkpoint.recipe.data) & (split.split == "train")
         facts = {
             **checkpoint.facts,
+            "name": name,
             "recipe": checkpoint.recipe.model_dump(exclude_defaults=True),
+            "weights_sha256": checkpoint.sha256(),
+            "git_commit": run.get("git_commit"),
+            "seconds": float(run["seconds"]) if "seconds" in run else None,
+            "training_faces": int(learned.sum()),
+            "multiply_adds": multiply_adds(checkpoint.network(), checkpoint.recipe.image_size),
             "bytes": size,
             "split": mine.split.iloc[0],
             "scores": {**after, "tta": before["tta"]},
+            "classes": score_classes(answered.label_id.to_numpy(), stack(answered.probabilities)),
             "largest_difference": float(np.abs(stack(mine.probabilities) - stack(answered.probabilities)).max()),
         }
+        target.mkdir(exist_ok=True)
         file.replace(target / MODEL_FILE)
     write_json(target / FACTS_FILE, facts)
+    with written_whole(target / CARD_FILE) as card:
+        card.write_text(model_card(facts), encoding="utf-8")
     sha256 = sha256_of(target / MODEL_FILE)
     write_pointer(models / READY_MADE, Pointer(name, f"ready-made {version}", MODEL_FILE, sha256))
     return facts
-
-
-def _answers(file: Path, table: pd.DataFrame, faces: Path) -> np.ndarray:
-    """Return the probabilities (n, 7) that an exported model answers for the faces of a table."""
-    predictor = Predictor(file, name="candidate", version="0")
-    answers = np.empty((len(table), len(predictor.facts["labels"])), np.float32)
-    for images in iter_images(faces, table):
-        found = [predictor.faces(image, detect=False)[0] for image in images]
-        answers[images.index] = predictor.probabilities(predictor.stack(found))
-    return answers
