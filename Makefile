@@ -22,7 +22,7 @@ repro: install ## rebuild everything that is out of date, and name the champion
 	@$(BIN)/pipeline repro
 
 test: install ## run the tests (minutes, no network, no GPU)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: install ## run the tests that take long: the whole pipeline, kills, clusters, servers, fuzzing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slow]'

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # else torch starts a thread a core in each of them
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.files import write_json
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
@@ -114,6 +115,19 @@ def test_check_looks_at_no_source_that_is_not_in_use(write_params: Write, monkey
 
 def test_champion_before_any_run_says_what_to_do(tmp_path: Path) -> None:
     assert "run `make repro` first" in error(PIPELINE, "champion", cwd=tmp_path)
+
+
+def test_a_real_champion_is_named_though_all_that_runs_now_learned_from_drawn_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = {"version": "1", "recipe": "v1", "macro_f1": 0.5}
+    decided = [{"model": "expression-classifier-sample", "champion": champion}]
+    packaged = {"model": "expression-classifier", "version": "4", "bento": "expression_service:4-abc"}
+    write_json(tmp_path / "metrics" / "promotion.json", {"decisions": decided})
+    write_json(tmp_path / "metrics" / "package.json", packaged)
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["champion"]).output
+    assert said == "champion: expression-classifier version 4; Bento expression_service:4-abc\n"
 
 
 def test_stage_says_one_sentence_and_leaves_nothing(write_params: Write) -> None:

@@ -28,7 +28,7 @@ def write_version(root: Path, version: str = "v1", seed: int = 0, learned: bool 
     if learned:
         learn_brightness(network.eval(), recipe.image_size)
     made = {"version": version, "scale": "sample", "drawn": True, "detector": None, "validation": {"macro_f1": 0.5}}
-    made["start_from"] = None
+    made |= {"start_from": None, "data": {}}
     save_checkpoint(root / "models" / version, network, recipe, made | facts)
 
 

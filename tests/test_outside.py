@@ -6,6 +6,7 @@ import os
 import pytest
 
 from pipeline import registry, tracking
+from pipeline.errors import PipelineError
 from pipeline.outside import lost_stages, replaced_sources
 from pipeline.params import load_params
 from pipeline.pointer import Pointer, write_pointer
@@ -54,3 +55,7 @@ def test_a_champion_without_registry_entry_or_bento_is_made_again(tmp_path, monk
     (tmp_path / "model").mkdir()
     registry.register(client, "expression-classifier", run_id, tmp_path / "model", {"recipe": "v1"})
     assert lost_stages(pointer_file, package) == ["package"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(PipelineError, match="does not answer"):  # it need not have lost anything
+        lost_stages(pointer_file, package)

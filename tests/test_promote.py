@@ -15,6 +15,7 @@ from pipeline import registry, tracking
 from pipeline.checkpoint import load_checkpoint
 from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
+from pipeline.parity import some_of
 from pipeline.pointer import Pointer, find_model, read_pointer
 from pipeline.predictor import DETECTOR_FILE, Predictor
 from pipeline.stages import package, promote
@@ -146,13 +147,13 @@ class Oracle:
         self.answers = answers
 
     def faces(self, image, detect):
-        return image
+        return [image]
 
-    def stack(self, image):
-        return image
+    def stack(self, images):
+        return images
 
-    def probabilities(self, image):
-        return torch.eye(7)[[self.answers[image]]].numpy()
+    def probabilities(self, images):
+        return torch.eye(7)[[self.answers[image] for image in images]].numpy()
 
 
 def right_answers(root):
@@ -180,6 +181,42 @@ def test_a_champion_of_drawn_faces_never_takes_a_real_ones_place(tmp_path):
     assert promote.move_pointer(file, {NAME: drawn, real.name: real}) == real
     assert promote.move_pointer(file, {NAME: drawn}) == real
     assert read_pointer(file) == real
+
+
+def test_nor_that_of_a_real_one_at_an_address(tmp_path):
+    real = Pointer("expression-classifier", "4", "s3://models/real.onnx", "0" * 64)
+    file = tmp_path / "champion.json"
+    promote.move_pointer(file, {real.name: real})
+    assert promote.move_pointer(file, {NAME: Pointer(NAME, "9", "drawn.onnx", "1" * 64)}) == real
+
+
+def test_a_registry_that_does_not_answer_is_told_in_a_sentence(workplace, monkeypatch):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=6)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(PipelineError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
+        decide(workplace)
+
+
+def test_a_champion_that_can_not_be_fetched_keeps_its_files(workplace, monkeypatch):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    champion = registry.find_champion(tracking.connect(), NAME)
+    folder = workplace / "models" / "registry" / NAME / "1"
+    (folder / registry.MODEL_FILE).write_bytes(b"of another registry")
+    shutil.rmtree(workplace / "mlartifacts")
+    with pytest.raises(Exception, match="No such artifact|does not exist|No such file"):
+        registry.fetch(champion, folder)
+    assert (folder / "weights.safetensors").exists()
+
+
+def test_parity_is_proved_on_faces_of_all_labels(workplace):
+    faces = pd.DataFrame({"label_id": sorted(list(range(7)) * 50)})
+    assert set(some_of(faces, 40).label_id) == set(range(7))
+    assert some_of(faces, 40).equals(some_of(faces, 40))
+    assert len(some_of(faces, 1000)) == 350
 
 
 def test_versions_that_learned_from_drawn_faces_are_judged_apart(workplace):

@@ -1,4 +1,6 @@
-"""Where runs go."""
+"""Where runs go, and what they say of themselves."""
+
+import subprocess
 
 from pipeline import tracking
 
@@ -21,3 +23,35 @@ def test_elsewhere_runs_go_to_the_folder_it_is_called_in(tmp_path, monkeypatch):
     assert tracking.tracking_uri() == "sqlite:///mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     assert tracking.tracking_uri() == "http://localhost:5000"
+
+
+def test_what_a_run_changes_by_itself_does_not_make_the_tree_dirty(tmp_path, monkeypatch):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    def dirty():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path.parent}/{tmp_path.name}.db")
+        monkeypatch.chdir(tmp_path)
+        client = tracking.connect()
+        return client.get_run(tracking.start_run(client, "v1", {}, {})).data.tags["git_dirty"]
+
+    files = ["dvc.lock", "metrics/v1.json", "zoo/dvc.lock", "zoo/metrics/vit.json", "zoo/ranking.csv"]
+    for name in [*files, "metrics_of_mine.py"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "all")
+    for name in files:
+        (tmp_path / name).write_text("after")
+    assert dirty() == "false"
+    (tmp_path / "metrics_of_mine.py").write_text("after")
+    assert dirty() == "true"
+
+
+def test_a_run_made_anew_for_lost_weights_does_not_claim_the_present_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client, facts = tracking.connect(), {"scale": "full", "data": {"fer2013": "0" * 64}}
+    tags = client.get_run(tracking.run_of(client, "v1", facts, "1" * 64)).data.tags
+    assert (tags["recreated"], tags["git_commit"], tags["mlflow.source.git.commit"]) == ("true", "unknown", "unknown")
+    assert tags["data_hash"] == tracking.data_hash(facts)

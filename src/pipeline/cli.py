@@ -171,11 +171,10 @@ def _champion() -> str:
     if not decision.exists() or not package.exists():
         raise PipelineError("there is no champion yet; run `make repro` first")
     packaged = read_output(package, "package")
-    (mine,) = [entry for entry in read_output(decision, "promote")["decisions"] if entry["model"] == packaged["model"]]
-    return (
-        f"champion: {packaged['model']} version {packaged['version']} (recipe {mine['champion']['recipe']}), "
-        f"macro-F1 {mine['champion']['macro_f1']:.3f} on the test faces; Bento {packaged['bento']}"
-    )
+    decided = {entry["model"]: entry["champion"] for entry in read_output(decision, "promote")["decisions"]}
+    mine = decided.get(packaged["model"])  # none, where a real champion stays, and all versions in `run` are drawn ones
+    score = f" (recipe {mine['recipe']}), macro-F1 {mine['macro_f1']:.3f} on the test faces" if mine else ""
+    return f"champion: {packaged['model']} version {packaged['version']}{score}; Bento {packaged['bento']}"
 
 
 def _dvc(*arguments: str) -> None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import bentoml
-from mlflow.exceptions import MlflowException
 
-from pipeline import tracking
+from pipeline import registry, tracking
 from pipeline.files import read_json
 from pipeline.params import Params
 from pipeline.pointer import read_pointer
@@ -25,14 +24,17 @@ def replaced_sources(params: Params, raw: Path) -> list[str]:
 
 
 def lost_stages(pointer_file: Path, package: Path) -> list[str]:
-    """Return the stages to run again because what they left outside is gone: a registered champion, a Bento."""
+    """Return the stages to run again because what they left outside is gone: a registered champion, a Bento.
+
+    Raises:
+        PipelineError: if the registry does not answer; what it holds is then not lost.
+    """
     if not pointer_file.exists():
         return ["promote", "package"]
     pointer = read_pointer(pointer_file)
-    try:
-        tracking.connect().get_model_version(pointer.name, pointer.version)
-    except MlflowException:
-        return ["promote", "package"]
+    with tracking.answering():
+        if registry.find_version(tracking.connect(), pointer.name, pointer.version) is None:
+            return ["promote", "package"]
     try:
         bentoml.get(read_json(package)["bento"])
     except bentoml.exceptions.NotFound:

@@ -17,6 +17,11 @@ from pipeline.predictor import Predictor
 from pipeline.transforms import decode, resize
 
 
+def some_of(faces: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return as many faces of a table, drawn at random, but always the same: the first ones are all of one label."""
+    return faces.sample(min(count, len(faces)), random_state=0)
+
+
 def answer_all(predictor: Predictor, folder: Path, table: pd.DataFrame) -> NDArray[np.float32]:
     """Return the probabilities (n, 7) that an exported model answers for the faces of a table, in its order.
 

@@ -57,6 +57,11 @@ def write_pointer(file: Path, pointer: Pointer) -> None:
     write_json(file, asdict(pointer))
 
 
+def is_there(file: Path, pointer: Pointer) -> bool:
+    """Whether the model that a pointer file names exists; of an address, that is taken for granted."""
+    return "://" in pointer.location or (file.parent / pointer.location).is_file()
+
+
 def find_model(pointer_file: Path, pointer: Pointer) -> Path:
     """Return the path of the model that a pointer names, fetched into the cache where it is an address.
 

@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -26,7 +27,16 @@ def registered_name(*, drawn: bool) -> str:
 
 def find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
     """Return the registered version that bears the alias `champion`, if any."""
-    return _by_alias(client, name, CHAMPION)
+    with _none_if_missing():
+        return client.get_model_version_by_alias(name, CHAMPION)
+    return None
+
+
+def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    """Return a registered version by its number, if there is such a one."""
+    with _none_if_missing():
+        return client.get_model_version(name, version)
+    return None
 
 
 def register(client: MlflowClient, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> ModelVersion:
@@ -57,17 +67,18 @@ def fetch(version: ModelVersion, folder: Path) -> Path:
     """
     file = folder / MODEL_FILE
     if not file.exists() or sha256_of(file) != version.tags["model_sha256"]:
-        shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=partial)).replace(folder)
+            fetched = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=partial))
+            shutil.rmtree(folder, ignore_errors=True)  # not before: the server may be down
+            fetched.replace(folder)
     return folder
 
 
-def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+@contextmanager
+def _none_if_missing() -> Iterator[None]:
     try:
-        return client.get_model_version_by_alias(name, alias)
+        yield
     except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # no model, or no such alias
-            return None
-        raise
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # the latter: no such alias
+            raise

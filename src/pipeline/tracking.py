@@ -1,5 +1,7 @@
 """MLflow: one experiment, one run a version, and what a run and a registered model must say about themselves."""
 
+import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -61,6 +63,11 @@ def start_run(
     flat = [Param(key, str(value)[:6000]) for key, value in _flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
     return run.info.run_id
+
+
+def data_hash(facts: Mapping[str, Any]) -> str:
+    """Return one SHA-256 for all data that a version was made from, of the facts of its checkpoint."""
+    return hashlib.sha256(json.dumps(facts["data"]).encode()).hexdigest()
 
 
 def resume_run(client: MlflowClient, file: Path) -> str | None:
@@ -126,7 +133,10 @@ def run_of(client: MlflowClient, version: str, facts: Mapping[str, Any], weights
     run = find_run(client, version, weights_sha256)
     if run:
         return run.info.run_id
-    run_id = start_run(client, version, facts, {"recreated": "true", "scale": str(facts["scale"])})
+    tags = {"recreated": "true", "scale": str(facts["scale"]), "data_hash": data_hash(facts)}
+    # What is checked out now need not be what made them.
+    tags |= dict.fromkeys(("git_commit", "git_dirty", MLFLOW_GIT_COMMIT), "unknown")
+    run_id = start_run(client, version, facts, tags)
     finish_run(client, run_id, weights_sha256)
     return run_id
 
@@ -182,11 +192,12 @@ def log_scores(
 def _source_tags(version: str) -> dict[str, str]:
     """Return what made a run: the stage, the commit, and whether the tree differs from it.
 
-    `dvc.lock` and metrics do not count: they change with every run.
+    `dvc.lock` and what it vouches for, metrics and the zoo's ranking, do not count: they change with every run.
     """
     commit = _git("rev-parse", "HEAD").strip() or "none"
     changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    own = [path for path in changed if not path.endswith("dvc.lock") and not path.startswith("metrics")]
+    own = [path for path in changed if not path.removeprefix("zoo/").startswith(("metrics/", "ranking.csv"))]
+    own = [path for path in own if not path.endswith("dvc.lock")]
     return {
         "git_commit": commit,
         "git_dirty": str(bool(own)).lower(),

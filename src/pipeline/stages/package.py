@@ -12,7 +12,7 @@ from pipeline.command import run
 from pipeline.files import write_json
 from pipeline.images import read_images
 from pipeline.params import PackageParams, load_params
-from pipeline.parity import prove_parity
+from pipeline.parity import prove_parity, some_of
 from pipeline.pointer import find_model, read_pointer
 from pipeline.predictor import Predictor
 from pipeline.tables import read_split
@@ -49,7 +49,7 @@ def main(pointer: Path, faces: Path, splits: Path, result: Path) -> None:
     """Package the champion that POINTER names; compare on FACES by SPLITS; write the RESULT."""
     params = load_params()
     tables = [read_split(faces, splits, name, split) for name in params.use for split in ("test", "validation")]
-    images = read_images(faces, pd.concat(tables).head(params.package.faces))
+    images = read_images(faces, some_of(pd.concat(tables), params.package.faces))
     write_json(result, package(Path(), pointer, images, params.package))
 
 

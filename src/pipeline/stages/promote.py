@@ -20,8 +20,8 @@ from pipeline.files import sha256_of, write_json
 from pipeline.gate import Verdict, judge, rank
 from pipeline.images import read_images
 from pipeline.params import Params, load_params
-from pipeline.parity import answer_all, prove_parity
-from pipeline.pointer import Pointer, read_pointer, write_pointer
+from pipeline.parity import answer_all, prove_parity, some_of
+from pipeline.pointer import Pointer, is_there, read_pointer, write_pointer
 from pipeline.predictions import judged_split, read_predictions
 from pipeline.predictor import DETECTOR_FILE, Predictor
 from pipeline.tables import read_split
@@ -102,7 +102,7 @@ class Gatekeeper:
             file = folder / registry.MODEL_FILE
             export_onnx(checkpoint.network(), file, **checkpoint.export_facts())
             self._copy_detector(checkpoint, folder)
-            some = read_images(self.folder, self.faces.head(self.params.package.faces))
+            some = read_images(self.folder, some_of(self.faces, self.params.package.faces))
             prove_parity(checkpoint, self._predictor(file, "candidate"), some, self.params.package.tolerance)
             version = self._register(checkpoint, folder, verdict)
             target = self._folder(version)
@@ -145,7 +145,7 @@ def move_pointer(file: Path, champions: dict[str, Pointer]) -> Pointer:
     """Point a service to the champion; one that learned from drawn faces never takes a real one's place."""
     chosen = champions.get(registry.MODEL) or next(iter(champions.values()))
     present = read_pointer(file) if file.exists() else None
-    if present and not present.is_sample and chosen.is_sample and (file.parent / present.location).exists():
+    if present and not present.is_sample and chosen.is_sample and is_there(file, present):
         return present
     if present != chosen:
         write_pointer(file, chosen)
@@ -167,12 +167,13 @@ def main(models: Path, predictions: Path, faces: Path, splits: Path, decision: P
     for version, table in tables.items():
         name = registry.registered_name(drawn=load_checkpoint(models / version).facts["drawn"])
         candidates.setdefault(name, {})[version] = table
-    client = tracking.connect()
     decisions, champions = [], {}
-    for name, some in candidates.items():
-        gatekeeper = Gatekeeper(client, name, models, faces, test, params)
-        decisions.append(gatekeeper.decide(some))
-        champions[name] = gatekeeper.pointer()
+    with tracking.answering():
+        client = tracking.connect()
+        for name, some in candidates.items():
+            gatekeeper = Gatekeeper(client, name, models, faces, test, params)
+            decisions.append(gatekeeper.decide(some))
+            champions[name] = gatekeeper.pointer()
     pointer = move_pointer(models / "champion.json", champions)
     write_json(decision, {"serves": f"{pointer.name} version {pointer.version}", "decisions": decisions})
 

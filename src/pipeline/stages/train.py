@@ -171,7 +171,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
         logging.disable(logging.INFO)
         trained(None)
         return
-    tags = {"scale": params.scale, "data_hash": hashlib.sha256(json.dumps(facts["data"]).encode()).hexdigest()}
+    tags = {"scale": params.scale, "data_hash": tracking.data_hash(facts)}
     with tracking.answering():
         client = tracking.connect()
         run_id = tracking.resume_run(client, work / "run_id") or tracking.start_run(
