@@ -29,11 +29,11 @@ def version(tmp_path):
     """Return a function that leaves a version as training and evaluation would, and what it answered."""
     faces, splits = write_tables(tmp_path, drawn=False)
 
-    def make(drawn=False):
+    def make(drawn=False, recipe=RECIPE):
         torch.manual_seed(0)
         facts = {"version": "v8", "scale": "full", "drawn": drawn, "detector": None, "start_from": None, "seed": 0}
         facts |= {"parameters": 1_234_567, "epochs": 3, "precision": "32-true", "device": "cpu"}
-        save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(RECIPE), RECIPE, facts)
+        save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(recipe, pretrained=False), recipe, facts)
         checkpoint = load_checkpoint(tmp_path / "models" / "v8")
         rows = read_split(faces, splits, "fer2013", "test").assign(split="test")
         return checkpoint, predict(checkpoint, faces, rows, 0)
@@ -59,7 +59,7 @@ def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tm
     assert Predictor(file, name=pointer.name, version=pointer.version).facts["version"] == "v8"
     assert 0 < facts["largest_difference"] < 0.01
     assert json.loads((tmp_path / "models" / "ready-made" / "model.json").read_text()) == json.loads(json.dumps(facts))
-    assert (facts["scores"]["n"], facts["split"]) == (14, "test")
+    assert (facts["scores"]["n"], facts["split"]) == (14, {"fer2013": "test"})
     assert facts["scores"]["tta"] is not None
 
 
@@ -68,6 +68,7 @@ def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
     card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
     tested, averaged = facts["scores"], facts["scores"]["tta"]
     assert "28 training faces of fer2013, from scratch" in card
+    assert "On 14 faces (all of fer2013's test split), of which none" in card
     assert "1,234,567 parameters" in card
     assert f"{facts['multiply_adds'] / 1e6:.0f} million multiply-adds" in card
     assert "3 epochs, 32-true, seed 0, 2 minutes on cpu" in card
@@ -76,6 +77,15 @@ def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
     assert f"(flip), as evaluated, not as served | {averaged['accuracy']:.3f} (" in card
     assert card.count(" | 2 |\n") == 7  # a row a label
     assert "Settings were chosen" not in card  # it was judged on test faces
+
+
+def test_a_recipe_that_leaves_much_at_its_defaults_has_a_card_as_well(version, tmp_path):
+    plain = {"data": ["fer2013"], "backbone": "mobilenetv3_small_050", "image_size": 32}
+    ready(tmp_path, *version(recipe=Recipe.model_validate(plain)))
+    card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
+    assert "uint8, RGB; it scales them itself" in card
+    assert "on top of timm's pretrained weights" in card
+    assert "averaged over views" not in card
 
 
 def test_drawn_faces_make_no_ready_made_model(version, tmp_path):

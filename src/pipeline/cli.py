@@ -92,9 +92,10 @@ def ready_made(
             run.data.tags if run else {},
         )
         scores, difference = facts["scores"], facts["largest_difference"]
+        split = " and ".join(f"{name}'s {split}" for name, split in facts["split"].items())
         typer.echo(
             f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "
-            f"{scores['n']} {facts['split']} faces; probabilities differ by {difference:.1e} at most"
+            f"{scores['n']} faces ({split}); probabilities differ by {difference:.1e} at most"
         )
 
 

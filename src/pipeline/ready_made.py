@@ -21,8 +21,9 @@ from pipeline.networks import multiply_adds
 from pipeline.params import EvaluateParams
 from pipeline.parity import answer_all
 from pipeline.pointer import READY_MADE, Pointer, write_pointer
-from pipeline.predictions import judged, score_faces, stack
+from pipeline.predictions import judged, judged_split, score_faces, stack
 from pipeline.predictor import Predictor
+from pipeline.tables import read_all_splits
 
 MODEL_FILE, FACTS_FILE, CARD_FILE = "model.onnx", "model.json", "card.md"
 LARGEST = 12_000_000  # bytes: it is part of every clone
@@ -78,8 +79,8 @@ def make_ready(
             raise PipelineError(
                 f"in half precision the accuracy of {version} is {after['accuracy']:.4f}, not {before['accuracy']:.4f}"
             )
-        split = pd.read_parquet(splits, columns=["dataset", "split"])
-        learned = split.dataset.isin(checkpoint.recipe.data) & (split.split == "train")
+        every = read_all_splits(splits)
+        learned = every.dataset.isin(checkpoint.recipe.data) & (every.split == "train")
         facts = {
             **checkpoint.facts,
             "name": name,
@@ -90,16 +91,17 @@ def make_ready(
             "training_faces": int(learned.sum()),
             "multiply_adds": multiply_adds(checkpoint.network(), checkpoint.recipe.image_size),
             "bytes": size,
-            "split": mine.split.iloc[0],
+            "split": judged_split(mine),
             "scores": {**after, "tta": before["tta"]},
             "classes": score_classes(answered.label_id.to_numpy(), stack(answered.probabilities)),
             "largest_difference": float(np.abs(stack(mine.probabilities) - stack(answered.probabilities)).max()),
         }
+        card = model_card(facts, checkpoint.recipe)
         target.mkdir(exist_ok=True)
         file.replace(target / MODEL_FILE)
     write_json(target / FACTS_FILE, facts)
-    with written_whole(target / CARD_FILE) as card:
-        card.write_text(model_card(facts), encoding="utf-8")
+    with written_whole(target / CARD_FILE) as file:
+        file.write_text(card, encoding="utf-8")
     sha256 = sha256_of(target / MODEL_FILE)
     write_pointer(models / READY_MADE, Pointer(name, f"ready-made {version}", MODEL_FILE, sha256))
     return facts
