@@ -77,6 +77,12 @@ def test_swa_ends_with_the_mean_of_the_weights_after_each_epoch_from_its_start_o
     torch.testing.assert_close(final, torch.stack(seen.epochs[2:]).mean(0))
 
 
+def test_swa_that_never_began_leaves_the_weights_of_the_last_epoch():
+    seen = Weights()
+    final = fit(model(optimizer={"name": "sgd", "lr": 0.1}), seen, EpochAveraging(9))
+    assert torch.equal(final, seen.epochs[-1])
+
+
 def test_ema_ends_with_the_moving_average_of_the_weights_after_each_step():
     seen = Weights()
     final = fit(model(optimizer={"name": "sgd", "lr": 0.1}), seen, MovingAveraging(0.5))

@@ -26,7 +26,7 @@ def recipe(*schedule, **optimizer):
 def rates(*schedule):
     """Return the learning rate before each step of a run."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    built = build_schedule(optimizer, recipe(*schedule), STEPS)
+    built = build_schedule(optimizer, recipe(*schedule), STEPS, batches=10)
     assert built is not None
     assert built["interval"] == "step"
     seen = []
@@ -99,7 +99,7 @@ def test_optimizer_is_the_one_that_the_recipe_names():
 
 def test_plateau_follows_the_validation_loss():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    built = build_schedule(optimizer, recipe({"name": "plateau", "factor": 0.5, "patience": 1}), STEPS)
+    built = build_schedule(optimizer, recipe({"name": "plateau", "factor": 0.5, "patience": 1}), STEPS, batches=10)
     assert built is not None
     assert built["monitor"] == "validation/loss"
     for loss in (1.0, 1.0, 1.0):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import set_param, stage_command, train
+from training import set_param, set_workers, stage_command, train
 
 from pipeline import tracking
 from pipeline.checkpoint import load_checkpoint
@@ -87,9 +87,10 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
     assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)
 
 
-@pytest.mark.parametrize("version", ["v6", "v8"])  # with SWA and mixup, with EMA and random changes
-def test_a_killed_training_ends_as_an_unbroken_one(workplace, version):
+@pytest.mark.parametrize(("version", "workers"), [("v6", 0), ("v8", 2)])  # SWA and mixup; EMA and random changes
+def test_a_killed_training_ends_as_an_unbroken_one(workplace, version, workers):
     set_param(workplace, version, at_sample={**load_params().recipes[version].at_sample.model_dump(), "epochs": 6})
+    set_workers(workplace, workers)
     whole = load_file(train(workplace, version).weights)
     command = stage_command(version)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -103,11 +104,29 @@ def test_a_killed_training_ends_as_an_unbroken_one(workplace, version):
         torch.testing.assert_close(again[name], value, msg=name)
 
 
+@pytest.mark.parametrize("version", ["v6", "v8"])
+def test_a_training_that_ended_and_was_not_saved_gives_its_weights_when_it_is_resumed(workplace, monkeypatch, version):
+    own = load_params().recipes[version].at_sample.model_dump()
+    set_param(workplace, version, at_sample={**own, "epochs": 4})
+    whole = load_file(train(workplace, version).weights)
+
+    def full(*_):
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.stages.train.save_checkpoint", full)
+        with pytest.raises(OSError):  # noqa: PT011
+            train(workplace, version)
+    again = load_file(train(workplace, version).weights)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one(workplace, version):
     own = load_params().recipes[version].at_sample.model_dump()
     set_param(workplace, version, at_sample={**own, "epochs": 8}, start_from=[])
+    set_workers(workplace, 2)
     whole = load_file(train(workplace, version).weights)
     random, lives, code = Random(version), 0, None
     while code != 0:

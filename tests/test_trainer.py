@@ -5,6 +5,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from pipeline.optimization import build_schedule
 from pipeline.recipes import Recipe
 from pipeline.trainer import LAST, StagedStopping, build_checkpoints
 
@@ -26,10 +27,24 @@ class Scored(pl.LightningModule):
         return self.layer(batch[0]).mean()
 
     def validation_step(self, batch, _):
-        self.log("validation/macro_f1", self.scores[self.current_epoch])
+        self.log_dict({"validation/macro_f1": self.scores[self.current_epoch], "validation/loss": 1.0})
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        plateau = recipe(schedule=[{"name": "plateau", "patience": 2, "factor": 0.1}])
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = build_schedule(optimizer, plateau, steps, int(self.trainer.num_training_batches))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+class Rates(pl.Callback):
+    """Writes down the learning rate of each epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def fit(scores, *callbacks, resume=None, epochs=None):
@@ -39,7 +54,7 @@ def fit(scores, *callbacks, resume=None, epochs=None):
         enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
     )  # fmt: skip
     trainer.fit(Scored(scores), loader, loader, ckpt_path=resume)
-    return trainer.current_epoch
+    return trainer.fit_loop.epoch_progress.current.processed
 
 
 FALLING = [0.9 - 0.01 * epoch for epoch in range(30)]
@@ -68,6 +83,28 @@ def test_a_resumed_training_is_in_the_stage_in_which_it_was(tmp_path, cut):
     whole = fit(FALLING, StagedStopping((20, 25, 30), 3))
     fit(FALLING, StagedStopping((20, 25, 30), 3), *build_checkpoints(recipe(), tmp_path), epochs=cut)
     assert fit(FALLING, StagedStopping((20, 25, 30), 3), resume=tmp_path / LAST) == whole
+
+
+def test_an_interruption_does_not_defer_the_plateau(tmp_path):
+    whole, resumed = Rates(), Rates()
+    fit(FALLING[:8], whole)
+    assert whole.seen == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+    for epochs in range(1, 9):  # an epoch in each life
+        last = tmp_path / LAST if epochs > 1 else None
+        fit(FALLING[:8], resumed, *build_checkpoints(recipe(), tmp_path), resume=last, epochs=epochs)
+    assert resumed.seen == pytest.approx(whole.seen)
+
+
+def test_a_training_that_had_stopped_is_not_resumed(tmp_path):
+    scores = [*FALLING[:4], 0.99, *FALLING[4:]]  # it would learn more
+    assert fit(scores, StagedStopping((), 3), *build_checkpoints(recipe(), tmp_path)) == 4
+    assert fit(scores, StagedStopping((), 3), *build_checkpoints(recipe(), tmp_path), resume=tmp_path / LAST) == 4
+
+
+def test_each_epoch_may_be_kept_and_a_second_time_takes_the_place_of_the_first(tmp_path):
+    for _ in range(2):
+        fit(FALLING[:2], *build_checkpoints(recipe(checkpoint_every=1), tmp_path / "work"))
+        assert sorted(file.name for file in (tmp_path / "kept-work").iterdir()) == ["epoch-000.ckpt", "epoch-001.ckpt"]
 
 
 def test_checkpoints_are_kept_beside_the_folder_of_the_training(tmp_path):

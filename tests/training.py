@@ -19,6 +19,13 @@ def set_param(root: Path, version: str, **changes: Any) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 
+def set_workers(root: Path, workers: int) -> None:
+    """Let so many processes load the faces."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["train"]["workers"] = workers
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
 def write_inputs(root: Path, version: str, **parents: float) -> None:
     """Write what the stages before training would leave, where it is not there yet."""
     if not (root / "data").exists():

@@ -42,6 +42,7 @@ class RecipeData(pl.LightningDataModule):
         self.train_faces, self.validation_faces = train, validation
         self.recipe, self.seed = recipe, seed
         self.parts, self.least = 1, 1
+        self._first_epoch = 0
         self.workers = train.count_workers(workers)
         if workers == "auto":
             self.workers = math.ceil(self.workers / processes.count_here())
@@ -49,6 +50,9 @@ class RecipeData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of training faces, shuffled, or drawn so that every label is as frequent as any other."""
         sampler = EpochSampler(self.train_faces, balanced=self.recipe.sampler == "balanced", seed=self.seed)
+        # Loading processes start, and draw the first batches, before Lightning tells anybody which epoch it is.
+        sampler.set_epoch(self._first_epoch)
+        self.seed_changes(self._first_epoch)
         self._shares = Shares(
             sampler, self.recipe.batch_size, parts=self.parts, least=self.least,
             rank=processes.rank(), count=processes.count(),
@@ -72,6 +76,20 @@ class RecipeData(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def seed_changes(self, epoch: int) -> None:
+        """Let the random changes to the training faces follow from the seed and the epoch's number alone."""
+        if self.train_faces.augment:
+            self.train_faces.augment.set_random_seed(processes.own_seed(self.seed + epoch))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold: the epoch that comes next; it is written at the end of one."""
+        assert self.trainer is not None  # it writes the checkpoint
+        return {"epoch": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin with the epoch that comes after the checkpoint."""
+        self._first_epoch = state_dict["epoch"]
 
     def weigh_shares(self, label_weights: Tensor | None) -> list[tuple[float, int]] | None:
         """Return how each share of the epoch that begins counts (see `Shares.weigh`), or nothing if batches are whole.

@@ -39,11 +39,9 @@ class ExpressionModel(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
-        seed = processes.own_seed(self.seed + self.current_epoch)
-        pl.seed_everything(seed, workers=True, verbose=False)
+        pl.seed_everything(processes.own_seed(self.seed + self.current_epoch), workers=True, verbose=False)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data.train_faces.augment:
-            data.train_faces.augment.set_random_seed(seed)
+        data.seed_changes(self.current_epoch)
         # Cross-entropy of label ids divides by the sum of their weights, everything else by the number of faces.
         self.shares = data.weigh_shares(None if self.mix else getattr(self.loss, "weight", None))
 
@@ -96,7 +94,8 @@ class ExpressionModel(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule over the steps that the trainer will take."""
         optimizer = build_optimizer(self.network, self.recipe.optimizer)
-        schedule = build_schedule(optimizer, self.recipe, int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)  # it loads the data, which tells the batches of an epoch
+        schedule = build_schedule(optimizer, self.recipe, steps, int(self.trainer.num_training_batches))
         return {"optimizer": optimizer, "lr_scheduler": schedule} if schedule else optimizer
 
 
@@ -110,7 +109,33 @@ def build_mix(recipe: Recipe) -> nn.Module | None:
     return RandomChoice(ways) if len(ways) > 1 else next(iter(ways), None)
 
 
-class EpochAveraging(WeightAveraging):
+class Averaging(WeightAveraging):
+    """Lightning's averaging of weights, for a training that may be resumed at its end, or stop before it averages."""
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the mean, once there is one; before, Lightning would put the first random weights in its place."""
+        if self._has_begun():
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to the weights in training."""
+        if self._has_begun():
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the mean for the final weights, if there is one."""
+        if self._has_begun():
+            super().on_train_end(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take it here as well: a training that is resumed when it was over already has no end of its own."""
+        self.on_train_end(trainer, pl_module)
+
+    def _has_begun(self) -> bool:
+        return self._average_model is not None and int(self._average_model.n_averaged) > 0
+
+
+class EpochAveraging(Averaging):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each epoch from `start` on.
 
     The schedule stays the recipe's own. Batch-norm statistics are averaged like the weights.
@@ -125,21 +150,8 @@ class EpochAveraging(WeightAveraging):
         """Tell Lightning to average after this epoch; never after a step."""
         return epoch_idx is not None and epoch_idx >= self.first_epoch
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate the mean, once there is one; before, Lightning would put the first random weights in its place."""
-        if self._has_begun():
-            super().on_validation_epoch_start(trainer, pl_module)
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go back to the weights in training."""
-        if self._has_begun():
-            super().on_validation_epoch_end(trainer, pl_module)
-
-    def _has_begun(self) -> bool:
-        return self._average_model is not None and int(self._average_model.n_averaged) > 0
-
-
-class MovingAveraging(WeightAveraging):
+class MovingAveraging(Averaging):
     """The exponential moving average of the weights after each step, batch-norm statistics included.
 
     It begins with a short memory, so that it does not carry the first random weights along (the rule of TensorFlow's

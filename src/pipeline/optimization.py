@@ -42,20 +42,22 @@ def build_optimizer(network: ExpressionNetwork, optimizer: Optimizer) -> optim.O
     )
 
 
-def build_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int) -> dict[str, Any] | None:
+def build_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int, batches: int) -> dict[str, Any] | None:
     """Build the schedule as Lightning takes it, or nothing where the rate stays as it is.
 
     Args:
         optimizer: whose groups' rates are the highest ones.
         recipe: its phases, in order, with periods in epochs.
         steps: of the optimizer in the whole run.
+        batches: of an epoch.
     """
     if not recipe.schedule:
         return None
     first = recipe.schedule[0]
     if isinstance(first, Plateau):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=first.factor, patience=first.patience)
-        return {"scheduler": plateau, "interval": "epoch", "monitor": "validation/loss"}
+        # Behind the last step of an epoch it has its say before the checkpoint is written, behind the epoch after it.
+        return {"scheduler": plateau, "interval": "step", "frequency": batches, "monitor": "validation/loss"}
     lengths = [max(1, round(phase.share * steps)) for phase in recipe.schedule]
     # Built from the last to the first: each scheduler leaves its own first rate behind in the optimizer.
     phases = [

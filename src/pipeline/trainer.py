@@ -63,6 +63,10 @@ class StagedStopping(EarlyStopping):
             self.wait_count, self.best_score = 0, torch.full_like(self.best_score, -torch.inf)
             logger.info("a stage ends after epoch %d; %d to go", trainer.current_epoch + 1, len(self._ends) + 1)
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave a training that is resumed when it had stopped already as it is."""
+        trainer.should_stop = not self._ends and self.wait_count >= self.patience
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""
         return {**super().state_dict(), "ends": list(self._ends)}
@@ -100,6 +104,10 @@ def build_trainer(
     )
 
 
+class KeptCheckpoints(ModelCheckpoint):
+    """Those that are kept for good; of a class of its own, since Lightning tells callbacks' states apart by that."""
+
+
 def build_checkpoints(recipe: Recipe, work: Path) -> list[ModelCheckpoint]:
     """Return what writes checkpoints into the folder of a training: the best, the last, and those to keep beside it."""
     best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
@@ -107,12 +115,13 @@ def build_checkpoints(recipe: Recipe, work: Path) -> list[ModelCheckpoint]:
     last = ModelCheckpoint(work, Path(LAST).stem, enable_version_counter=False, save_on_train_epoch_end=True)
     if recipe.checkpoint_every is None:
         return [best, last]
-    kept = ModelCheckpoint(
+    kept = KeptCheckpoints(
         work.parent / f"kept-{work.name}",  # `work` itself is deleted at the end
         "epoch-{epoch:03d}",  # counted from 0, as Lightning does inside
         auto_insert_metric_name=False,
         every_n_epochs=recipe.checkpoint_every,
         save_top_k=-1,
+        enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
     return [best, last, kept]

@@ -93,7 +93,7 @@ def train(
     (scores,) = trainer.validate(model, datamodule=data, verbose=False)
     return network, {
         "validation": {name.removeprefix("validation/"): value for name, value in scores.items()},
-        "epochs": trainer.current_epoch,
+        "epochs": trainer.fit_loop.epoch_progress.current.processed,  # `current_epoch` is behind if it was over already
         "precision": str(trainer.precision),
         "processes": processes.count(),
         "batch_parts": data.parts,
