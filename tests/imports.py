@@ -15,9 +15,14 @@ def local_imports(module: Path) -> set[Path]:
         if file in found:
             continue
         found.add(file)
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            waiting += [path for name in _names(node) for path in _files(name)]
+        waiting += imports(file)
     return found
+
+
+def imports(module: Path) -> list[Path]:
+    """Return the package's files that a module imports directly."""
+    nodes = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+    return [path for node in nodes for name in _names(node) for path in _files(name)]
 
 
 def _names(node: ast.AST) -> list[str]:

@@ -40,8 +40,18 @@ def test_what_albumentations_would_ignore_is_refused_by_name(step, named):
         build_augmentation([step], image_size=48)
 
 
-@pytest.mark.parametrize(("chance", "share"), [(0.5, 1.0), (1.0, 0.5)])
+@pytest.mark.parametrize(("chance", "share"), [(0.5, 1.0), (0.99, 1.0), (0.01, 1.0), (1.0, 0.5), (1.0, 0.99)])
 def test_a_crop_that_only_some_faces_get_is_refused(chance, share):
     crop = [{"RandomCrop": {"height": 44, "width": 44, "p": chance}}]
     with pytest.raises(PipelineError, match="faces of 44x44 and 48x48 pixels; crop all of them"):
         build_augmentation(crop, image_size=48, share=share)
+
+
+def test_a_crop_that_some_faces_get_and_a_resizing_that_all_get_make_a_batch():
+    steps = [{"RandomCrop": {"height": 44, "width": 44, "p": 0.5}}, {"Resize": {"height": 48, "width": 48, "p": 1.0}}]
+    assert build_augmentation(steps, image_size=48)(image=FACE)["image"].shape == (48, 48, 3)
+
+
+def test_a_crop_that_is_larger_than_the_faces_is_refused():
+    with pytest.raises(PipelineError, match="augment can not change faces of 48 pixels"):
+        build_augmentation([{"RandomCrop": {"height": 200, "width": 200, "p": 1.0}}], image_size=48)

@@ -3,6 +3,7 @@ import timm
 import torch
 
 from pipeline.backbones import Attention
+from pipeline.errors import PipelineError
 from pipeline.networks import ExpressionNetwork
 from pipeline.recipes import Recipe
 
@@ -20,13 +21,28 @@ REPORTED = {
 @pytest.mark.parametrize("name", REPORTED)
 def test_backbone_of_another_system_is_built_by_its_name(name):
     side, features, parameters = REPORTED[name]
-    settings = {"backbone": name, "backbone_args": {"img_size": side}, "image_size": side, "colour": "grey"}
+    settings = {"backbone": name, "image_size": side, "colour": "grey"}
     network = ExpressionNetwork(Recipe.model_validate({"data": ["fer2013"], "pretrained": False, **settings}))
     assert timm.is_model(name)
     assert network.head[-1].in_features == features
     assert network(torch.zeros(2, side, side, 3, dtype=torch.uint8)).shape == (2, 7)
     if parameters:
         assert sum(parameter.numel() for parameter in network.backbone.parameters()) == parameters
+
+
+def test_arguments_that_it_does_not_take_and_weights_that_it_does_not_have_are_refused():
+    settings = {"data": ["fer2013"], "backbone": "basic_cnn", "image_size": 48}
+    with pytest.raises(PipelineError, match="basic_cnn has no pretrained weights; set pretrained: false"):
+        ExpressionNetwork(Recipe.model_validate(settings))
+    with pytest.raises(PipelineError, match=r"basic_cnn does not take \{'widht': 3\}"):
+        ExpressionNetwork(Recipe.model_validate({**settings, "pretrained": False, "backbone_args": {"widht": 3}}))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_tiny", "basic_cnn"])
+def test_a_backbone_is_built_for_the_size_of_the_recipes_faces(name):
+    settings = {"data": ["fer2013"], "backbone": name, "image_size": 96, "pretrained": False}
+    network = ExpressionNetwork(Recipe.model_validate(settings))
+    assert network(torch.zeros(2, 96, 96, 3, dtype=torch.uint8)).shape == (2, 7)
 
 
 def test_attention_weighs_channels_and_places_by_0_to_1():

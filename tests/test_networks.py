@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline.errors import PipelineError
 from pipeline.networks import ExpressionNetwork, first_weights, multiply_adds
-from pipeline.recipes import Recipe
+from pipeline.recipes import LastStages, Recipe
 
 
 def build(**changes):
@@ -77,6 +77,23 @@ def test_last_stages_learn_with_what_follows_them():
     assert stages == {"2", "3"}
     assert "head.norm.weight" in learning(network)
     assert "stem.0.weight" not in learning(network)
+
+
+@pytest.mark.parametrize(("backbone", "learns", "stays"), [
+    ("resnet18", "layer3.0.conv1.weight", "layer2.1.bn2.weight"),
+    ("efficientnet_b0", "blocks.5.0.conv_pw.weight", "blocks.4.0.conv_pw.weight"),
+])  # fmt: skip
+def test_last_stages_are_those_that_timm_knows(backbone, learns, stays):
+    network = build(backbone=backbone)
+    network.freeze(LastStages(last_stages=2))
+    assert learns in learning(network)
+    assert stays not in learning(network)
+
+
+@pytest.mark.parametrize(("backbone", "known"), [("resnet18", 4), ("basic_cnn", 0)])
+def test_more_stages_than_there_are_are_refused(backbone, known):
+    with pytest.raises(PipelineError, match=f"timm knows {known} stages of this backbone, not 9; choose last_layers"):
+        build(backbone=backbone).freeze(LastStages(last_stages=9))
 
 
 def test_last_layers_are_counted_from_the_end():

@@ -26,3 +26,6 @@ def test_a_dataset_is_judged_on_test_or_else_on_validation():
 def test_a_version_that_was_not_evaluated_is_named(tmp_path):
     with pytest.raises(PipelineError, match="evaluate@v3"):
         read_predictions(tmp_path / "v3.parquet")
+    (tmp_path / "v3.parquet").write_bytes(b"damaged")
+    with pytest.raises(PipelineError, match="evaluate@v3"):
+        read_predictions(tmp_path / "v3.parquet")

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
+from imports import imports
 
 from pipeline.bento import NAME
 from pipeline.labels import LABELS
@@ -87,4 +88,14 @@ def test_the_bento_is_called_what_the_readme_says():
 def test_every_module_has_its_place_in_the_architecture():
     listing = README.split("## Architecture")[1].split("```")[1]
     modules = {file.stem for file in (ROOT / "src" / "pipeline").glob("*.py")} - {"__init__"}
-    assert {name for name in modules if not re.search(rf"\b{name}\b", listing)} <= {"command", "faces", "progress"}
+    lines = [line.strip().split("   ")[0].split() for line in listing.splitlines() if line.startswith("    ")]
+    assert sorted(modules) == sorted(name for line in lines for name in line)
+    places = {name: number for number, line in enumerate(lines) for name in line}
+    package = ROOT / "src" / "pipeline"
+    upwards = {
+        (name, other.stem)
+        for name, place in places.items()
+        for other in imports(package / f"{name}.py")
+        if other.parent == package and places.get(other.stem, place) < place
+    }
+    assert upwards == set()

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import optuna
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from imports import ROOT
 from tables import write_tables
 from training import set_param
 from typer.testing import CliRunner
@@ -231,6 +233,15 @@ def test_bad_orders_are_one_sentence(order, words, workplace):  # noqa: F811
     assert "\n" not in done.output.strip()
     assert words in done.output
     assert not (workplace / "sweeps").exists()
+
+
+def test_a_system_of_the_zoo_is_not_swept(workplace):  # noqa: F811
+    (workplace / "zoo").mkdir()
+    shutil.copy(ROOT / "zoo" / "params.yaml", workplace / "zoo")
+    with pytest.raises(
+        PipelineError, match=r"basic_cnn is a system of the zoo; a sweep is for a version of params\.yaml"
+    ):
+        make_plan(load_params(), "basic_cnn", parse_vary(VARY), load_params().sweep, None)
 
 
 def test_space_and_seeds_may_stand_in_params_yaml(place):

@@ -1,6 +1,7 @@
 """Every recipe for a step or two, on faces that are told apart by their brightness, with a real tracking store."""
 
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -10,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import set_param, set_workers, stage_command, train
+from training import set_param, set_workers, stage_command, train, write_inputs
 
 from pipeline import tracking
 from pipeline.checkpoint import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.model import ExpressionModel
 from pipeline.params import load_params
+from pipeline.progress import EpochLines
 
 VERSIONS = tuple(load_params().recipes)
 
@@ -119,6 +121,41 @@ def test_a_training_that_ended_and_was_not_saved_gives_its_weights_when_it_is_re
             train(workplace, version)
     again = load_file(train(workplace, version).weights)
     assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_ctrl_c_is_answered_in_a_sentence(workplace):
+    write_inputs(workplace, "v3")
+    with subprocess.Popen(stage_command("v3"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said = ""
+        for line in process.stdout:
+            said = line
+            if "epoch 1/2" in line:
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 1
+    assert said == (
+        "error: the training of v3 was interrupted; run it again, and it goes on behind its last whole epoch\n"
+    )
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_the_training_goes_on_once_there_is_room(workplace, monkeypatch):
+    whole = load_file(train(workplace, "v3").weights)
+    begin, limits = EpochLines.on_train_epoch_start, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(self, trainer, *rest):
+        begin(self, trainer, *rest)
+        if trainer.current_epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # what a full disk answers
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(EpochLines, "on_train_epoch_start", fill)
+            with pytest.raises(PipelineError, match="checkpoints/v3/.* can not be written: File too large; make room"):
+                train(workplace, "v3")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    again = load_file(train(workplace, "v3").weights)
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, msg=name)
 
 
 @pytest.mark.slow

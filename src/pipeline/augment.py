@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
 
-TRIES = 32  # of which some are cropped and some are not, where only a share is
+TRIES = 8  # of transforms that draw the size of what they give
 
 Step = dict[str, dict[str, Any]]
 
@@ -34,8 +34,7 @@ def build_augmentation(
             that only some faces get, so that they make no batch.
     """
     augment = albumentations.Compose([_build(step, image_size) for step in steps], p=share, seed=seed)
-    blank = np.zeros((image_size, image_size, 3), np.uint8)
-    sizes = {augment(image=blank)["image"].shape[:2] for _ in range(TRIES)}
+    sizes = _sizes(augment, image_size)
     if len(sizes) > 1:
         said = " and ".join(f"{height}x{width}" for height, width in sorted(sizes))
         raise PipelineError(
@@ -43,6 +42,23 @@ def build_augmentation(
         )
     augment.set_random_seed(seed)
     return augment
+
+
+def _sizes(augment: albumentations.Compose, image_size: int) -> set[tuple[int, ...]]:
+    """Return the sizes, height and width, that faces may have behind an augmentation."""
+    always = [step for step in augment.transforms if step.p == 1]
+    ways = [[], always] if augment.p < 1 else [always]  # as few steps as may be, and below all of them
+    face = np.zeros((image_size, image_size, 3), np.uint8)
+    try:
+        sizes = {albumentations.Compose(way)(image=face)["image"].shape[:2] for way in ways for _ in range(TRIES)}
+        for _ in range(TRIES):
+            changed = face
+            for step in augment.transforms:
+                changed = step(image=changed, force_apply=True)["image"]
+            sizes.add(changed.shape[:2])
+    except Exception as error:  # each transform raises its own kinds
+        raise PipelineError(f"augment can not change faces of {image_size} pixels ({error})") from error
+    return sizes
 
 
 def _build(step: Step, image_size: int) -> albumentations.BasicTransform:

@@ -4,13 +4,19 @@
 takes `img_size`, the side of the faces in pixels, and gives features (batch, num_features).
 """
 
+from collections.abc import Callable
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
+import timm
 import torch
-from timm.models import register_model
+from timm.models import model_entrypoint, register_model
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
+
+TIMMS = ("pretrained_cfg", "pretrained_cfg_overlay", "num_classes", "cache_dir")  # arguments
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # faces in -1..1
 
 
@@ -70,8 +76,28 @@ class Attention(nn.Module):
         return features * self.places(pooled).sigmoid()
 
 
-@register_model
-def basic_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
+def has_fixed_size(name: str) -> bool:
+    """Whether a backbone, timm's or one of these, is built for faces of one size, and takes it as `img_size`."""
+    if model_entrypoint(name.split(".")[0]).__module__ == __name__:
+        return True
+    config = timm.get_pretrained_cfg(name)
+    return bool(config and config.fixed_input_size)
+
+
+def _registered(build: Callable[..., Backbone]) -> Callable[..., Backbone]:
+    """Register a backbone with timm; what timm tells all of its own is kept from it."""
+
+    @wraps(build)
+    def entry(pretrained: bool = False, **arguments: Any) -> Backbone:
+        if pretrained:
+            raise PipelineError(f"{build.__name__} has no pretrained weights; set pretrained: false in its recipe")
+        return build(**{name: value for name, value in arguments.items() if name not in TIMMS})
+
+    return register_model(entry)
+
+
+@_registered
+def basic_cnn(in_chans: int = 3, img_size: int = 48) -> Backbone:
     """Four convolutions of 32, 64, 256 and 512 channels, each pooled to half the side, with dropout."""
     layers = nn.Sequential()
     for (before, width), dropout in zip(pairwise((in_chans, 32, 64, 256, 512)), (0.1, 0.1, 0.1, 0.2), strict=True):
@@ -79,8 +105,8 @@ def basic_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
     return Backbone(layers.append(nn.Flatten()), in_chans, img_size)
 
 
-@register_model
-def separable_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
+@_registered
+def separable_cnn(in_chans: int = 3, img_size: int = 48) -> Backbone:
     """Five residual blocks of separable convolutions with 32 to 512 channels, and the mean over all places."""
     widths = (32, 64, 128, 256, 512)
     stem = [nn.Conv2d(in_chans, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
@@ -89,8 +115,8 @@ def separable_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
     return Backbone(layers, in_chans, img_size)
 
 
-@register_model
-def cbam_cnn(in_chans: int = 3, img_size: int = 224, **_: Any) -> Backbone:
+@_registered
+def cbam_cnn(in_chans: int = 3, img_size: int = 224) -> Backbone:
     """Four convolutions of 32 to 256 channels, each with attention by channel and place, and the mean over places."""
     layers = nn.Sequential()
     for before, width in pairwise((in_chans, 32, 64, 128, 256)):
@@ -99,8 +125,8 @@ def cbam_cnn(in_chans: int = 3, img_size: int = 224, **_: Any) -> Backbone:
     return Backbone(layers.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()]), in_chans, img_size)
 
 
-@register_model
-def four_layer_cnn(in_chans: int = 3, img_size: int = 48, **_: Any) -> Backbone:
+@_registered
+def four_layer_cnn(in_chans: int = 3, img_size: int = 48) -> Backbone:
     """Four convolutions of 64 (3x3), 128 (5x5), 512 and 512 channels, normalized, pooled to half, with dropout."""
     layers = nn.Sequential()
     for (before, width), side in zip(pairwise((in_chans, 64, 128, 512, 512)), (3, 5, 3, 3), strict=True):

@@ -157,10 +157,13 @@ def _check(params: Params) -> None:
         load_detector(find_yunet(params.faces.yunet))
     for version in params.run:
         recipe = params.recipe(version)
+        if recipe.recurrent:
+            raise PipelineError(f"recipes.{version} reads clips, which only the zoo has; put it into zoo/params.yaml")
         try:
             check_backbone(recipe.backbone)
-            for steps in (recipe.augment, recipe.balance.augment if recipe.balance else ()):
-                build_augmentation(steps, image_size=recipe.image_size)
+            build_augmentation(recipe.augment, image_size=recipe.image_size, share=recipe.augment_share)
+            if recipe.balance:
+                build_augmentation(recipe.balance.augment, image_size=recipe.image_size)
         except PipelineError as error:
             raise PipelineError(f"recipes.{version}: {error}") from error
 

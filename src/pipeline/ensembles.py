@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
@@ -31,7 +30,7 @@ class Known(NamedTuple):
         return Known(*(column[rows] for column in self))
 
 
-class Mixture(ClassifierMixin, BaseEstimator):
+class Mixture:
     """The weighted mean of the members' probabilities, with the weights that make the labels most likely.
 
     They are found by expectation maximization (Dempster, Laird and Rubin 1977). It finds the best ones: the likelihood
@@ -54,7 +53,7 @@ class Mixture(ClassifierMixin, BaseEstimator):
         return np.einsum("nml,m->nl", answers, self.weights_)
 
 
-class Stacking(ClassifierMixin, BaseEstimator):
+class Stacking:
     """A logistic regression on the members' log-probabilities (Wolpert 1992, "Stacked generalization")."""
 
     def fit(self, answers: Answers, label_ids: NDArray[np.int64]) -> Self:

@@ -8,6 +8,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from pytorch_lightning.callbacks import Callback
 
 from pipeline.outbox import Outbox
+from pipeline.progress import Speed
 
 SECONDS = 10.0  # between two looks at the machine
 
@@ -24,8 +25,7 @@ class MachineMetrics(Callback):
         """Take what brings metrics to the run, or keeps them while the tracking server is silent."""
         self._outbox = outbox
         self._monitor: SystemMetricsMonitor | None = None
-        self._looked = self._began = self._ended = 0.0
-        self._faces = 0
+        self._speed, self._looked = Speed(), 0.0
 
     def on_fit_start(self, *_: Any) -> None:
         """Begin to measure; the CPU's load is that since the look before, so this one does not count."""
@@ -35,15 +35,13 @@ class MachineMetrics(Callback):
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock of the epoch."""
-        self._began = self._ended = time.monotonic()
-        self._faces = 0
+        self._speed = Speed()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         """Count the faces, and look at the machine when it is time."""
-        self._ended = time.monotonic()
-        self._faces += len(batch[0]) * trainer.world_size
+        self._speed.add(trainer, batch)
         self._look_if_time(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -52,8 +50,8 @@ class MachineMetrics(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Send the faces that were trained on in a second; the time of the validation is not in it."""
-        speed = self._faces / (self._ended - self._began)
-        self._outbox.log_metrics({"train/images_per_second": speed}, trainer.global_step - 1)  # as `train/loss` has it
+        step = trainer.global_step - 1  # as `train/loss` has it
+        self._outbox.log_metrics({"train/images_per_second": float(self._speed)}, step)
 
     def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Look once more, so that a short training has a look as well."""

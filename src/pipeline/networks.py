@@ -1,5 +1,6 @@
 """The networks: a timm backbone, and the head that a recipe spells out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import backbones  # noqa: F401  # registers them with timm
+from pipeline import backbones  # which also registers them with timm
 from pipeline.errors import PipelineError
 from pipeline.recipes import LastLayers, LastStages, Recipe
 
@@ -129,11 +130,11 @@ def check_backbone(name: str) -> None:
 def _backbone(recipe: Recipe, pretrained: bool) -> nn.Module:
     name = recipe.backbone
     check_backbone(name)
-    channels = 1 if recipe.colour == "grey" else 3
+    arguments: dict[str, Any] = {"in_chans": 1 if recipe.colour == "grey" else 3, "num_classes": 0}
+    if backbones.has_fixed_size(name):
+        arguments["img_size"] = recipe.image_size
     try:
-        backbone = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, in_chans=channels, **recipe.backbone_args
-        )
+        backbone = timm.create_model(name, pretrained=pretrained, **{**arguments, **recipe.backbone_args})
     except TypeError as error:
         raise PipelineError(f"backbone_args: {name} does not take {recipe.backbone_args} ({error})") from error
     except (OSError, RuntimeError) as error:
@@ -191,8 +192,16 @@ def _learning(backbone: Any, trainable: str | LastLayers | LastStages) -> set[st
         return {name for name, _ in backbone.named_parameters() if name.rpartition(".")[0] in last}
     if isinstance(trainable, LastStages):
         # timm's coarse groups: the stem, one a stage, and what follows the last stage, which always learns with it.
-        groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=True))
-        stages = sorted(group for group in groups if any("stages" in n or "blocks" in n for n in groups[group]))
+        matcher = backbone.group_matcher(coarse=True) if hasattr(backbone, "group_matcher") else {"blocks": []}
+        groups: dict[int, list[str]] = group_parameters(backbone, matcher)
+        blocks = matcher["blocks"]
+        patterns = [blocks] if isinstance(blocks, str) else [pattern for pattern, _ in blocks]
+        stages = sorted(g for g, names in groups.items() if any(re.match(p, name) for p in patterns for name in names))
+        if trainable.last_stages > len(stages):
+            raise PipelineError(
+                f"trainable: timm knows {len(stages)} stages of this backbone, not {trainable.last_stages}; choose "
+                "last_layers instead, or fewer"
+            )
         first = stages[-trainable.last_stages]
         return {name for group, names in groups.items() if group >= first for name in names}
     return set()

@@ -62,8 +62,8 @@ class Outbox(Logger):
         """Send what waits; raises MlflowException if the server does not take it."""
         if not self._file.exists():
             return
-        lines = self._file.read_text(encoding="utf-8").splitlines()
-        metrics = [Metric(*json.loads(line)) for line in lines]
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        metrics = [Metric(*json.loads(line)) for line in lines if line.endswith("]\n")]  # a full disk may cut one off
         for first in range(0, len(metrics), MOST):
             self._client.log_batch(self._run_id, metrics=metrics[first : first + MOST])
         self._file.unlink()

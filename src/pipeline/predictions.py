@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
@@ -23,7 +24,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_parquet(file)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise PipelineError(f"{file} is missing or damaged; run `dvc repro evaluate@{file.stem}`") from error
     return table.assign(predicted=stack(table.probabilities).argmax(1))
 

@@ -14,26 +14,43 @@ logger = logging.getLogger(__name__)
 SECONDS = 60.0  # between two lines of a long epoch
 
 
+class Speed:
+    """How fast an epoch trains: the faces of all processes by the time up to its last step, without validation."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self.began = self._ended = time.monotonic()
+        self._faces = 0
+
+    def add(self, trainer: pl.Trainer, batch: Any) -> None:
+        """Count a step's faces."""
+        self._ended = time.monotonic()
+        self._faces += len(batch[0]) * trainer.world_size
+
+    def __float__(self) -> float:
+        """Return the faces a second."""
+        return self._faces / (self._ended - self.began)
+
+
 class EpochLines(Callback):
     """Logs a line an epoch: scores, training faces a second, and the time left; in a long epoch, a line a minute."""
 
     def __init__(self, version: str) -> None:
         """Take the name to begin each line with."""
         self.version = version
-        self._began = self._said = self._ended = 0.0
-        self._faces = 0
+        self._speed, self._said = Speed(), 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock."""
-        self._began = self._said = self._ended = time.monotonic()
-        self._faces = 0
+        self._speed = Speed()
+        self._said = self._speed.began
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         """Count the faces, and say how far it is if it was silent for long."""
-        self._faces += len(batch[0]) * trainer.world_size
-        self._ended = now = time.monotonic()
+        self._speed.add(trainer, batch)
+        now = time.monotonic()
         if now - self._said < SECONDS:
             return
         self._said = now
@@ -41,18 +58,18 @@ class EpochLines(Callback):
         logger.info(
             "%s epoch %d/%d: %.0f %%, %.0f faces/s, about %.0f s of it left",
             self.version, trainer.current_epoch + 1, trainer.max_epochs or 0, 100 * share,
-            self._faces / (now - self._began), (now - self._began) * (1 / share - 1),
+            self._speed, (now - self._speed.began) * (1 / share - 1),
         )  # fmt: skip
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Log the line; validation is over by then."""
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._speed.began
         done, whole = trainer.current_epoch + 1, trainer.max_epochs or 0
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
             "%s epoch %d/%d: loss %.3f, validation macro-F1 %.3f, %.0f faces/s, at most %.0f s left",
             self.version, done, whole, scores["train/loss"], scores["validation/macro_f1"],
-            self._faces / (self._ended - self._began), seconds * (whole - done),
+            self._speed, seconds * (whole - done),
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
     "mobilenetv2": ("mobilenetv2_035", {}),
     "resnet": ("resnet18", {"channels": [16, 32, 64, 128]}),
     "vgg": ("vgg11_bn", {"mlp_ratio": 0.01}),
-    "vit": ("vit_tiny_patch16_224", {"img_size": SAMPLE_IMAGE_SIZE, "patch_size": 8, "depth": 4}),
+    "vit": ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 4}),
 }
 
 Dataset = Literal["fer2013", "rafdb", "affectnet", "wild"]
@@ -234,6 +234,13 @@ class Recipe(Section):
     compile: bool = False
     at_sample: AtSample = AtSample()
 
+    @field_validator("data")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("each name can stand there once")
+        return names
+
     @field_validator("head")
     @classmethod
     def _known_layers(cls, layers: tuple[str | dict[str, float], ...]) -> tuple[str | dict[str, float], ...]:
@@ -346,7 +353,7 @@ class Recipe(Section):
         batches = whole + (rest > 1)  # a last one of one face is left out
         steps = max(1, math.ceil(batches / self.accumulate))
         epochs = self.epochs if self.most_steps is None else math.ceil(self.most_steps / steps)
-        return self.model_copy(update={"epochs": min(self.epochs, epochs)})
+        return self.lasting(min(self.epochs, epochs))
 
 
 def smallest_backbone(name: str) -> tuple[str, dict[str, Any]]:

@@ -81,8 +81,12 @@ def open_faces(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataFrame:
-    """Read `face_id, label_id, native_label, dataset, leaked` of a dataset's faces that stand in a split."""
-    table = pd.read_parquet(splits, columns=["face_id", "split", "leaked"], filters=[("split", "==", split)])
+    """Read `face_id, label_id, native_label, dataset, leaked` of a dataset's faces that stand in a split.
+
+    Raises:
+        PipelineError: if a table is missing or damaged.
+    """
+    table = _read_splits(splits, columns=["face_id", "split", "leaked"], filters=[("split", "==", split)])
     faces = read_faces(folder, dataset, ("face_id", "label_id", "native_label", "dataset"))
     return faces.merge(table[["face_id", "leaked"]], on="face_id").reset_index(drop=True)
 
@@ -93,8 +97,12 @@ def read_all_splits(splits: Path) -> pd.DataFrame:
     Raises:
         PipelineError: if it is missing or damaged, or another table.
     """
+    return _read_splits(splits, columns=list(SPLIT_COLUMNS))
+
+
+def _read_splits(splits: Path, **wanted: Any) -> pd.DataFrame:
     try:
-        return pq.read_table(splits).to_pandas()[list(SPLIT_COLUMNS)]
+        return pq.read_table(splits, **wanted).to_pandas()[wanted["columns"]]
     except (OSError, KeyError, pa.ArrowException) as error:
         raise PipelineError(f"{splits} is missing or damaged ({error}); run `dvc repro split`") from error
 

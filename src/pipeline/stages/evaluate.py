@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -51,15 +52,16 @@ def predict(checkpoint: Checkpoint, folder: Path, table: pd.DataFrame, workers: 
     loader = DataLoader(faces, BATCH, num_workers=faces.count_workers(workers))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, kind = checkpoint.network().to(device), checkpoint.recipe.tta
-    plain, averaged = [], []
+    asked = {"probabilities": "none"} | ({"tta": kind} if kind != "none" else {})
+    answers: dict[str, list[Tensor]] = {name: [] for name in asked}
     with torch.inference_mode():
         title = f"{checkpoint.facts['version']}: predict"
         for batch, _ in tqdm(loader, desc=title, unit=f" x {BATCH} faces", mininterval=1, disable=None):
             normalized = network.normalize(batch.to(device))
-            plain.append(average(network, normalized, "none").cpu().numpy())
-            averaged.append(average(network, normalized, kind).cpu().numpy() if kind != "none" else plain[-1])
-    result = table.assign(probabilities=list(np.concatenate(plain)))
-    return result.assign(tta=list(np.concatenate(averaged)) if kind != "none" else None)
+            for name, views in asked.items():
+                answers[name].append(average(network, normalized, views).cpu())
+    columns = {name: list(torch.cat(parts).numpy()) for name, parts in answers.items()}
+    return table.assign(**{"tta": None, **columns})
 
 
 def evaluate(predictions: pd.DataFrame, recipe: Recipe, params: EvaluateParams) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_output, sha256_of, write_json
 from pipeline.params import load_params
 from pipeline.recipes import CLIPS
-from pipeline.tables import open_faces
+from pipeline.tables import open_faces, read_all_splits
 
 
 def inputs(datasets: tuple[str, ...], faces: Path, splits: Path) -> dict[str, str]:
@@ -26,7 +26,7 @@ def inputs(datasets: tuple[str, ...], faces: Path, splits: Path) -> dict[str, st
     if datasets == (CLIPS,):
         with open_faces(faces, CLIPS):
             return {CLIPS: sha256_of(faces / f"{CLIPS}.parquet")}
-    table = pd.read_parquet(splits)
+    table = read_all_splits(splits)
     hashes = {}
     for name in datasets:
         file = faces / f"{name}.parquet"

@@ -5,6 +5,8 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pipeline.clips import open_data
 from pipeline.command import run
 from pipeline.data import RecipeData
 from pipeline.errors import PipelineError
-from pipeline.files import read_json, read_output, sha256_of, written_whole
+from pipeline.files import NO_ROOM, read_json, read_output, sha256_of, written_whole
 from pipeline.launch import count_wanted, launch
 from pipeline.memory import within_memory
 from pipeline.model import ExpressionModel
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # not DVC's: what is needed to go on after an interruption must outlive a rerun
 
 
+@quiet()
 def train(
     version: str,
     recipe: Recipe,
@@ -65,7 +68,8 @@ def train(
         them.
     """
     # Faces come as (batch, side, side, 3): with channels last, no layer has to turn them around.
-    network = build_network(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build_network(recipe, pretrained=False if start else None)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
         fresh = first_weights(network, load_file(start), start)
         logger.info("%s starts from %s; new in the head: %s", version, start.parent.name, ", ".join(fresh) or "nothing")
@@ -85,8 +89,6 @@ def train(
     began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     seconds = time.monotonic() - began
-    if trainer.interrupted:
-        raise PipelineError(f"the training of {version} was interrupted; run it again to go on from {last}")
     if recipe.keep == "best" and not (recipe.swa or recipe.ema) and processes.rank() == 0:  # the others are given it
         model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     trainer.loggers = []  # the scores of the final weights are no further point of the curves
@@ -102,6 +104,26 @@ def train(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     }
+
+
+@contextmanager
+def interruptions(version: str, work: Path) -> Iterator[None]:
+    """Say in a sentence that a training was interrupted, or that its folder is full; it goes on when it is run again.
+
+    Raises:
+        PipelineError: instead of the errors of Lightning and the system.
+    """
+    again = "run it again, and it goes on behind its last whole epoch"
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning makes the one into the other
+        if processes.count() > 1:  # who started them speaks
+            raise
+        raise PipelineError(f"the training of {version} was interrupted; {again}") from error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise PipelineError(f"{work} can not be written: {error.strerror}; make room; {again}") from error
 
 
 def choose_start(version: str, recipe: Recipe, made_from: Path, models: Path) -> str | None:
@@ -162,7 +184,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     recipe = recipe.for_faces(len(data.train_faces))
 
     def trained(outbox: Outbox | None) -> tuple[ExpressionNetwork, dict[str, Any]]:
-        with processes.missed(), quiet():
+        with processes.missed(), interruptions(version, work):
             return within_memory(
                 version, data, work, lambda: train(version, recipe, data, start, work, params.train, outbox)
             )

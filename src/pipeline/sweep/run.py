@@ -1,5 +1,6 @@
 """A sweep from its first trial to its last one: one run in MLflow, with a child run a trial."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from pipeline.sweep.report import paste, ranked
 from pipeline.sweep.study import locked, next_trial, open_study
 from pipeline.sweep.trial import run_trial
 
+logger = logging.getLogger(__name__)
+
 BEST = "best/macro_f1"
 
 
@@ -31,6 +34,8 @@ def run_sweep(plan: Plan) -> optuna.Study:
     Raises:
         PipelineError: if there is another sweep of this name, the tracking server is silent, or it is interrupted.
     """
+    if plan.params.train.devices != 1:
+        logger.warning("warning: a trial trains on one GPU, whatever train.devices says; start it once for each GPU")
     with tracking.answering():
         with locked(plan.folder / "lock"):  # two processes that begin would both make store, experiment and run
             study = open_study(plan)

@@ -59,7 +59,7 @@ class Space:
             for value in values:
                 varied = change(self.recipe, {**first, key: value})
                 check_backbone(varied.backbone)
-                build_augmentation(varied.augment, image_size=varied.image_size)
+                build_augmentation(varied.augment, image_size=varied.image_size, share=varied.augment_share)
                 seen.add(varied.at(scale).model_dump_json(exclude=UNSCORED))
             if len(seen) == 1 and len(values) > 1:
                 raise PipelineError(
