@@ -12,6 +12,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.pointer import SAMPLE_SUFFIX
 
@@ -64,15 +65,28 @@ def fetch(version: ModelVersion, folder: Path) -> Path:
     """Return the folder with the files of a registered version, downloaded into place if it does not hold them yet.
 
     What lies there may be another registry's version of the same number, so the content decides.
+
+    Raises:
+        PipelineError: if the registry does not have them any more; what lies there is left.
     """
-    file = folder / MODEL_FILE
-    if not file.exists() or sha256_of(file) != version.tags["model_sha256"]:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            fetched = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=partial))
-            shutil.rmtree(folder, ignore_errors=True)  # not before: the server may be down
-            fetched.replace(folder)
+    if _holds(folder, version):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+        fetched = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=partial))
+        if not _holds(fetched, version):
+            raise PipelineError(
+                f"the artifacts of {version.name} version {version.version} are gone from the registry; restore them, "
+                f"or put the model's files into {folder}"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        fetched.replace(folder)
     return folder
+
+
+def _holds(folder: Path, version: ModelVersion) -> bool:
+    file = folder / MODEL_FILE
+    return file.exists() and sha256_of(file) == version.tags["model_sha256"]
 
 
 @contextmanager
