@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import timm
 import torch
-from toys import SIZE, toy_facts, toy_network
+from toys import SIZE, toy_facts, toy_model, toy_network
 
 from pipeline.export import export_onnx
 from pipeline.transforms import Image
@@ -53,6 +53,13 @@ def test_file_is_alone_and_carries_its_facts(tmp_path: Path) -> None:
     assert {key: json.loads(value) for key, value in stored.items()} == facts
     assert [(value.name, value.type) for value in session.get_inputs()] == [("faces", "tensor(uint8)")]
     assert [(value.name, value.type) for value in session.get_outputs()] == [("probabilities", "tensor(float)")]
+
+
+def test_file_tells_nothing_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+    toy_model(tmp_path / "toy.onnx")
+    content = (tmp_path / "toy.onnx").read_bytes()
+    assert b".py" not in content
+    assert str(Path.cwd()).encode() not in content
 
 
 def test_export_is_quiet_and_leaves_the_network_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,8 @@ def export_onnx(
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # traces of its stack, with paths of this machine
     program.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
     with written_whole(file) as partial:
         program.save(partial, external_data=False)
