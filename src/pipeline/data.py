@@ -79,8 +79,9 @@ class RecipeData(pl.LightningDataModule):
 
     def seed_changes(self, epoch: int) -> None:
         """Let the random changes to the training faces follow from the seed and the epoch's number alone."""
-        if self.train_faces.augment:
-            self.train_faces.augment.set_random_seed(processes.own_seed(self.seed + epoch))
+        augment: Any = self.train_faces.augment
+        if augment:
+            augment.set_random_seed(processes.own_seed(self.seed + epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold: the epoch that comes next; it is written at the end of one."""

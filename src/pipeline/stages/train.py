@@ -95,7 +95,7 @@ def train(
     (scores,) = trainer.validate(model, datamodule=data, verbose=False)
     return network, {
         "validation": {name.removeprefix("validation/"): value for name, value in scores.items()},
-        "epochs": trainer.fit_loop.epoch_progress.current.processed,  # `current_epoch` is behind if it was over already
+        "epochs": _epochs(trainer),
         "precision": str(trainer.precision),
         "processes": processes.count(),
         "batch_parts": data.parts,
@@ -141,6 +141,12 @@ def choose_start(version: str, recipe: Recipe, made_from: Path, models: Path) ->
             )
         parents[name] = read_json(made_from / f"{name}.json")["validation_macro_f1"]
     return max(parents, key=parents.__getitem__) if parents else None
+
+
+def _epochs(trainer: pl.Trainer) -> int:
+    """Return the epochs that were trained; `current_epoch` is one behind where the training was over already."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return progress.processed
 
 
 def write_curves(work: Path, curves: Path) -> None:
