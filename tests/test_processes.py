@@ -44,10 +44,13 @@ def prepare(workplace, **changes):
 
 
 def assert_trained_alike(whole, weights, shared):
-    """Hold what several processes made against one's weights: sums in another order differ by about 1e-6."""
+    """Hold what several processes made against one's weights: sums in another order differ by about 1e-6.
+
+    AdamW makes more of it where a gradient is near zero, at a weight or two of a hundred thousand.
+    """
     assert shared.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-5)
     for name, value in weights.items():
-        assert_close(load_file(shared.weights)[name], value, atol=1e-5, rtol=1e-5, msg=name)
+        assert_close(load_file(shared.weights)[name], value, atol=1e-4, rtol=1e-5, msg=name)
 
 
 def free_port():
