@@ -1,19 +1,24 @@
 """The ready-made model, from a small version whose data is said to be real."""
 
 import json
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from imports import ROOT
 from tables import write_tables
 
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
+from pipeline.labels import LABELS
 from pipeline.networks import ExpressionNetwork
 from pipeline.params import EvaluateParams
 from pipeline.pointer import choose_model
 from pipeline.predictor import Predictor
-from pipeline.ready_made import make_ready
+from pipeline.ready_made import LARGEST, make_ready
 from pipeline.recipes import Recipe
 from pipeline.stages.evaluate import predict
 from pipeline.tables import read_split
@@ -107,3 +112,26 @@ def test_one_that_is_too_large_or_worse_leaves_the_former_one(version, tmp_path,
     with pytest.raises(PipelineError, match=said):
         ready(tmp_path, checkpoint, pd.DataFrame(predictions))
     assert {file: file.read_bytes() for file in sorted((tmp_path / "models" / "ready-made").iterdir())} == before
+
+
+def test_that_of_the_repository_is_whole_small_and_as_good_as_the_readme_says():
+    pointer, file = choose_model(ROOT / "models" / "champion of nobody.json")
+    facts = json.loads((file.parent / "model.json").read_text())
+    predictor = Predictor(file, name=pointer.name, version=pointer.version)
+    assert predictor.facts["weights_sha256"] == facts["weights_sha256"]
+    assert file.stat().st_size == facts["bytes"] <= LARGEST
+    scores, readme = facts["scores"], (ROOT / "README.md").read_text()
+    for score in (scores["accuracy"], scores["macro_f1"], scores["tta"]["accuracy"]):
+        assert f"{score:.3f}".lstrip("0") in readme.split("### The ready-made model")[1]
+
+
+def test_that_of_the_repository_knows_faces_that_it_never_saw(shared):
+    _, file = choose_model(ROOT / "models" / "champion of nobody.json")
+    predictor = Predictor(file, name="x", version="1")
+    with zipfile.ZipFile(shared / "data" / "fer2013.zip") as archive:
+        names = sorted(name for name in archive.namelist() if "PublicTest" in name)[::10]
+        faces = [predictor.faces(archive.read(name), detect=False)[0] for name in names]
+    answers = predictor.probabilities(predictor.stack(faces)).argmax(1)
+    right = [LABELS[answer] == Path(name).parent.name for answer, name in zip(answers, names, strict=True)]
+    expected = json.loads((file.parent / "model.json").read_text())["scores"]["accuracy"]
+    assert np.mean(right) == pytest.approx(expected, abs=0.06)
