@@ -94,7 +94,18 @@ def test_rate_stays_and_then_falls_by_a_factor_an_epoch():
 def test_optimizer_is_the_one_that_the_recipe_names():
     network = ExpressionNetwork(recipe())
     built = {name: type(build_optimizer(network, recipe(name=name).optimizer)).__name__ for name in OPTIMIZERS}
-    assert built == {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
+    assert built == {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "muon": "Muon"}
+
+
+def test_muon_turns_every_direction_of_a_convolution_alike():
+    network = ExpressionNetwork(recipe())
+    weight = next(parameter for parameter in network.backbone.parameters() if parameter.dim() == 4)
+    before = weight.detach().clone()
+    weight.grad = torch.randn_like(weight) * torch.logspace(0, -1.5, len(weight)).reshape(-1, 1, 1, 1)
+    build_optimizer(network, recipe(name="muon").optimizer).step()
+    given, taken = (torch.linalg.svdvals(step.flatten(1)) for step in (weight.grad, weight.detach() - before))
+    assert given.max() / given.min() > 20
+    assert taken.max() / taken.min() < 3
 
 
 def test_plateau_follows_the_validation_loss():

@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import Any
 
+from timm.optim import Muon
 from torch import optim
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
@@ -21,8 +22,14 @@ from pipeline.recipes import (
     WarmRestarts,
 )
 
-OPTIMIZERS: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD, "rmsprop": optim.RMSprop}
-NESTEROV = {"sgd": {"momentum": 0.9, "nesterov": True}}
+OPTIMIZERS: dict[str, Any] = {
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "sgd": optim.SGD,
+    "rmsprop": optim.RMSprop,
+    "muon": Muon,
+}
+NESTEROV = {"sgd": {"momentum": 0.9, "nesterov": True}, "muon": {"nesterov": True}}
 
 
 def build_optimizer(network: ExpressionNetwork, optimizer: Optimizer) -> optim.Optimizer:

@@ -49,9 +49,13 @@ class LastStages(Section):
 
 
 class Optimizer(Section):
-    """The optimizer; `backbone_lr` gives the backbone a rate of its own."""
+    """The optimizer; `backbone_lr` gives the backbone a rate of its own.
 
-    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
+    Muon (Jordan et al. 2024) makes the update of each weight matrix orthogonal, a convolution's taken as one, and
+    scales it so that rates are AdamW's, which is what biases and norms are updated by.
+    """
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop", "muon"] = "adamw"
     lr: Positive = 1e-4
     backbone_lr: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
