@@ -20,29 +20,30 @@ from pipeline.sources import SOURCES
 from pipeline.stages.evaluate import doubt_label_maps, evaluate, main
 
 
-def write_version(root: Path, version: str = "v1", seed: int = 0, learned: bool = False, **facts: object) -> None:
-    """Write an untrained version of a recipe as `train` would, or one that `learned` from brightness."""
+def write_version(root: Path, version: str = "v1", seed: int = 0, learned: int = 0, **facts: object) -> None:
+    """Write an untrained version of a recipe as `train` would, or one that `learned` the first labels by brightness."""
     recipe = load_params().recipe(version)
     torch.manual_seed(seed)
     network = ExpressionNetwork(recipe)
     if learned:
-        learn_brightness(network.eval(), recipe.image_size)
+        learn_brightness(network.eval(), recipe.image_size, learned)
     made = {"version": version, "scale": "sample", "drawn": True, "detector": None, "validation": {"macro_f1": 0.5}}
-    made |= {"start_from": None, "data": {}}
+    made |= {"start_from": None, "data": {}, "temperature": 1.0}
     save_checkpoint(root / "models" / version, network, recipe, made | facts)
 
 
 @torch.no_grad()
-def learn_brightness(network: ExpressionNetwork, size: int) -> None:
-    """Set the only layer of the head so that the label is likeliest whose faces in these tests are as bright."""
+def learn_brightness(network: ExpressionNetwork, size: int, labels: int) -> None:
+    """Set the last layer of the head so that of the first labels the one is likeliest whose faces are as bright."""
     ids = torch.arange(7.0)
     label_ids = ids.repeat_interleave(10)
     grey = 20 + 35 * label_ids.reshape(-1, 1, 1, 1) + 4 * torch.randn(len(label_ids), size, size, 1)
     faces = network.normalize(grey.expand(-1, -1, -1, 3).clip(0, 255).to(torch.uint8))
-    features = torch.nn.functional.pad(network.backbone(faces), (0, 1), value=1).double()
+    features = torch.nn.functional.pad(network.head[:-1](network.backbone(faces)), (0, 1), value=1).double()
     fitted = torch.linalg.lstsq(features, label_ids.double()[:, None], driver="gelsd").solution[:, 0]
-    network.head[0].weight.copy_(torch.outer(ids, fitted[:-1]))
-    network.head[0].bias.copy_(ids * fitted[-1] - ids**2 / 2)
+    network.head[-1].weight.copy_(torch.outer(ids, fitted[:-1]))
+    network.head[-1].bias.copy_(ids * fitted[-1] - ids**2 / 2)
+    network.head[-1].weight[labels:], network.head[-1].bias[labels:] = 0, -1e4
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_a_version_that_learned_elsewhere_doubts_a_wrong_label_map(workplace, ca
     faces, splits = write_tables(workplace, ("fer2013", "affectnet"), counts={"train": 1, "validation": 6, "test": 9})
     maps = SOURCES["affectnet"].label_maps
     number(faces, "affectnet", maps[truth], maps["ferplus-order"])
-    write_version(workplace, learned=True)
+    write_version(workplace, learned=7)
     metrics = json.loads(evaluate_version(workplace, "v1", faces, splits)["metrics"].read_text())
     assert metrics["own"]["accuracy"] > 0.9
     doubts = {name: part["label_map_doubt"] for name, part in metrics["datasets"].items()}

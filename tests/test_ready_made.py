@@ -36,7 +36,15 @@ def version(tmp_path):
 
     def make(drawn=False, recipe=RECIPE):
         torch.manual_seed(0)
-        facts = {"version": "v8", "scale": "full", "drawn": drawn, "detector": None, "start_from": None, "seed": 0}
+        facts = {
+            "version": "v8",
+            "scale": "full",
+            "drawn": drawn,
+            "detector": None,
+            "start_from": None,
+            "seed": 0,
+            "temperature": 1.0,
+        }
         facts |= {"parameters": 1_234_567, "epochs": 3, "precision": "32-true", "device": "cpu"}
         save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(recipe, pretrained=False), recipe, facts)
         checkpoint = load_checkpoint(tmp_path / "models" / "v8")

@@ -34,7 +34,9 @@ class Checkpoint:
 
     def export_facts(self) -> dict[str, Any]:
         """Return what `pipeline.export.export_onnx` wants to know: the size of a face, and the facts for a service."""
-        facts = {key: self.facts[key] for key in ("version", "labels", "detector")} | self.facts["preprocessing"]
+        facts = {key: self.facts[key] for key in ("version", "labels", "detector", "temperature")} | self.facts[
+            "preprocessing"
+        ]
         facts |= {"weights_sha256": self.sha256(), "data": list(self.recipe.data)}
         return {"image_size": self.recipe.image_size, "facts": facts}
 

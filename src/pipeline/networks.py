@@ -22,9 +22,11 @@ class ExpressionNetwork(nn.Module):
 
     `forward` takes uint8 faces (batch, side, side, 3), RGB, makes them grey if the recipe says so, and scales them
     itself by the backbone's own mean and standard deviation, so training, evaluation and the exported model can not
-    differ in it. Below, `channels` is 3, or 1 where faces are grey.
+    differ in it; nor in `temperature`, by which the logits are divided once the network is trained (see
+    `pipeline.calibration`). Below, `channels` is 3, or 1 where faces are grey.
     """
 
+    temperature: Tensor
     mean: Tensor
     std: Tensor
     grey: Tensor | None
@@ -45,6 +47,7 @@ class ExpressionNetwork(nn.Module):
         mean, std = (255 * torch.tensor(facts.pretrained_cfg[name]) for name in ("mean", "std"))
         if recipe.colour == "grey":
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("mean", mean[:, None, None])
         self.register_buffer("std", std[:, None, None])
         grey = torch.tensor(GREY)[:, None, None] if recipe.colour == "grey" else None
@@ -67,6 +70,10 @@ class ExpressionNetwork(nn.Module):
 
     def classify(self, faces: Tensor) -> Tensor:
         """Return logits (batch, classes) for normalized faces (batch, channels, side, side)."""
+        return self.logits(faces) / self.temperature
+
+    def logits(self, faces: Tensor) -> Tensor:
+        """Return logits (batch, classes), as learned, for normalized faces (batch, channels, side, side)."""
         return self.head(self.backbone(faces))
 
     def freeze(self, trainable: str | LastLayers | LastStages) -> None:
@@ -94,6 +101,8 @@ class ExpressionNetwork(nn.Module):
 def first_weights(network: ExpressionNetwork, weights: dict[str, Tensor], file: Path) -> list[str]:
     """Start a network from another version's weights: all of its backbone, and what fits of its head.
 
+    Not from its temperature, which belongs to a network that is trained.
+
     Args:
         network: changed in place.
         weights: the other version's state.
@@ -105,7 +114,7 @@ def first_weights(network: ExpressionNetwork, weights: dict[str, Tensor], file: 
     Raises:
         PipelineError: if the backbones differ.
     """
-    own = network.state_dict()
+    own = {name: value for name, value in network.state_dict().items() if name != "temperature"}
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     fresh = sorted(set(own) - set(fitting))
     if any(name.startswith("backbone.") for name in fresh):

@@ -24,8 +24,8 @@ class ClipNetwork(ExpressionNetwork):
         """Return clips (batch, frames x channels, side, side), for uint8 (batch, frames, side, side, 3)."""
         return super().normalize(faces.flatten(0, 1)).unflatten(0, faces.shape[:2]).flatten(1, 2)
 
-    def classify(self, faces: Tensor) -> Tensor:
-        """Return logits (batch, 7) for normalized clips (batch, frames x channels, side, side)."""
+    def logits(self, faces: Tensor) -> Tensor:
+        """Return logits (batch, 7), as learned, for normalized clips (batch, frames x channels, side, side)."""
         frames = faces.unflatten(1, (-1, len(self.mean)))
         # A network whose weights lie with channels last would turn every layer's input around otherwise.
         pictures = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
 from pipeline import processes, tracking
+from pipeline.calibration import calibrate
 from pipeline.checkpoint import WEIGHTS, save_checkpoint
 from pipeline.clips import open_data
 from pipeline.command import run
@@ -95,6 +96,7 @@ def train(
     (scores,) = trainer.validate(model, datamodule=data, verbose=False)
     return network, {
         "validation": {name.removeprefix("validation/"): value for name, value in scores.items()},
+        "temperature": round(calibrate(network.eval(), data.validation_faces, data.workers), 6),
         "epochs": _epochs(trainer),
         "precision": str(trainer.precision),
         "processes": processes.count(),
