@@ -108,9 +108,25 @@ class EvaluateParams(Section):
 
 
 class PromoteParams(Section):
-    """The gate: how much macro-F1 a candidate may lose against the champion on the same test faces."""
+    """The gate's rules; `pipeline.gate.judge` says how they are applied.
 
-    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    `alpha` is the probability that a candidate passes that is only as good as the champion; `class_margin` and
+    `dataset_margin` are what the F1 of a class and the macro-F1 of a dataset may lose, whatever is gained elsewhere.
+    `ece` is the largest calibration error, in `calibration_bins`; `megabytes` that of the exported file, and
+    `milliseconds` that for one face on this machine's CPU. `dirty` says whether a version that was trained from
+    uncommitted changes is refused, or let through and flagged.
+    """
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    resamples: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
+    seed: Seed = 0
+    class_margin: Fraction = 0.1
+    dataset_margin: Fraction = 0.05
+    ece: Annotated[float, Field(gt=0, le=1)] = 0.15
+    calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
+    megabytes: Annotated[float, Field(gt=0)] = 1000
+    milliseconds: Annotated[float, Field(gt=0)] = 1000
+    dirty: Literal["flag", "refuse"] = "flag"
 
 
 class PackageParams(Section):
