@@ -1,0 +1,121 @@
+"""Lineage, both ways: what a registered version is made of, and which versions were made from a commit or some data."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from pipeline import history, registry
+from pipeline.checkpoint import FACTS
+from pipeline.errors import PipelineError
+from pipeline.files import read_json
+from pipeline.lineage import FILE
+from pipeline.pointer import SAMPLE_SUFFIX
+
+PACKAGES = ("torch", "pytorch-lightning", "timm", "albumentations", "mlflow", "onnxruntime")  # what is named of many
+SHORTEST = 7  # characters of a hash that tell enough
+
+
+def find(client: MlflowClient, what: str) -> ModelVersion:
+    """Return the registered version that NAME@ALIAS, NAME/NUMBER or NAME (its champion) means.
+
+    Raises:
+        PipelineError: if there is none.
+    """
+    name, slash, number = what.removeprefix("models:/").partition("/")
+    name, _, alias = name.partition("@")
+    if slash:
+        found = registry.find_version(client, name, number)
+    else:
+        found = registry.find_alias(client, name, alias or registry.CHAMPION)
+    if found is None:
+        raise PipelineError(f"the registry has no {what}; it has {', '.join(_names(client)) or 'no version at all'}")
+    return found
+
+
+def trace(client: MlflowClient, version: ModelVersion, models: Path, bento: str | None = None) -> str:
+    """Return what a registered version is made of and why it is what it is, as lines for a person.
+
+    Args:
+        client: of the registry.
+        version: see `find`.
+        models: folder below which its files lie, or are fetched to.
+        bento: tag of the Bento that serves it, if it is known.
+    """
+    folder = registry.fetch(version, models)
+    facts, tags = read_json(folder / FACTS), version.tags
+    lineage = read_json(folder / FILE) if (folder / FILE).exists() else {}
+    run = client.get_run(version.run_id)
+    state = {"true": "with uncommitted changes", "false": "clean"}.get(tags.get("git_dirty", ""), "state unknown")
+    environment = lineage.get("environment", {})
+    told: dict[str, Any] = {
+        "recipe": f"{tags['recipe']}, at scale {tags['scale']}",
+        "registered": _time(version.creation_timestamp),
+        "aliases": ", ".join(version.aliases) or "none",
+        "run": f"{run.info.run_id} ({run.info.run_name}, {_time(run.info.start_time)})",
+        "code": f"commit {tags['git_commit']}, {state}",
+        "data": [f"{name}: {sha256}" for name, sha256 in facts["data"].items()],
+        "dvc.lock": [f"{path}: {md5}" for path, md5 in lineage.get("dvc", {}).items()],
+        "parameters": sorted(f"{key}: {value}" for key, value in run.data.params.items()),
+        "seed": facts.get("seed", "unknown"),
+        "trained on": f"{facts.get('device', 'unknown')}, {facts.get('precision', 'unknown')}, "
+        f"{run.data.tags.get('seconds', '?')} s",
+        "started from": facts.get("start_from") or "nothing",
+        "environment": [
+            f"Python {lineage.get('python', 'unknown')}",
+            *(f"{name} {environment[name]}" for name in PACKAGES if name in environment),
+        ],
+        "weights": tags["weights_sha256"],
+        "model": tags["model_sha256"],
+        "metrics": [f"{key}: {value:.4f}" for key, value in sorted(run.data.metrics.items()) if _is_score(key)],
+        "champion": [
+            f"{event.at}, by {event.kind}: {event.why}"
+            for event in history.read_history(client, version.name)
+            if event.version == str(version.version)
+        ]
+        or "never",
+        "Bento": bento or "none here",
+    }
+    lines = [f"{version.name} version {version.version}"]
+    for key, value in told.items():
+        first, *others = (value or ["unknown"]) if isinstance(value, list) else [value]
+        lines += [f"  {key:<13} {first}", *(f"  {'':<13} {line}" for line in others)]
+    return "\n".join(lines)
+
+
+def find_made_from(client: MlflowClient, prefix: str) -> list[tuple[ModelVersion, list[str]]]:
+    """Return the registered versions made from a commit or some data, by the beginning of its hash, and what matched.
+
+    That may be the git commit, the hash of all data or of one dataset, DVC's of a file, or that of weights.
+
+    Raises:
+        PipelineError: if the beginning is too short to tell anything.
+    """
+    if len(prefix) < SHORTEST:
+        raise PipelineError(f"{prefix!r} is too short for a hash; give {SHORTEST} characters or more")
+    found = []
+    for version in _versions(client):
+        matched = [name for name, value in version.tags.items() if value.startswith(prefix.lower())]
+        if matched:
+            found.append((version, matched))
+    return found
+
+
+def _is_score(key: str) -> bool:
+    return key.split("/")[-1] in ("accuracy", "macro_f1", "ece") and not key.startswith(("train/", "validation/"))
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _versions(client: MlflowClient) -> Iterator[ModelVersion]:
+    for name in (registry.MODEL, registry.MODEL + SAMPLE_SUFFIX):
+        yield from registry.iter_versions(client, name)
+
+
+def _names(client: MlflowClient) -> list[str]:
+    return [f"{version.name}/{version.version}" for version in _versions(client)]
