@@ -5,12 +5,14 @@ import os
 
 import pytest
 
-from pipeline import registry, tracking
+from pipeline import history, registry, tracking
 from pipeline.errors import PipelineError
-from pipeline.outside import lost_stages, replaced_sources
+from pipeline.outside import replaced_sources, stale_stages
 from pipeline.params import load_params
 from pipeline.pointer import Pointer, write_pointer
 from pipeline.sources.fingerprint import fingerprint
+
+NAME = "expression-classifier"
 
 
 @pytest.fixture
@@ -42,20 +44,29 @@ def test_a_dataset_that_was_never_downloaded_is_dvcs_own_business(downloaded, tm
     assert replaced_sources(downloaded[1], tmp_path) == []
 
 
-def test_a_champion_without_registry_entry_or_bento_is_made_again(tmp_path, monkeypatch):
+def test_a_champion_that_the_registry_does_not_have_and_a_lost_bento_are_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    pointer_file, package = tmp_path / "champion.json", tmp_path / "package.json"
+    pointer_file, promotion, package = (tmp_path / f"{name}.json" for name in ("champion", "promotion", "package"))
     package.write_text(json.dumps({"bento": "expression_service:never-built"}))
-    assert lost_stages(pointer_file, package) == ["promote", "package"]
-    write_pointer(pointer_file, Pointer("expression-classifier", "1", "model.onnx", "0" * 64))
-    assert lost_stages(pointer_file, package) == ["promote", "package"]
+    assert stale_stages(pointer_file, promotion, package) == ["promote", "package"]
+    write_pointer(pointer_file, Pointer(NAME, "1", "model.onnx", "0" * 64))
+    promotion.write_text(json.dumps({"decisions": [{"model": NAME, "champion": {"version": "1"}}]}))
+    assert stale_stages(pointer_file, promotion, package) == ["promote", "package"]
     client = tracking.connect()
     run_id = tracking.start_run(client, "v1", {}, {})
     (tmp_path / "model").mkdir()
-    registry.register(client, "expression-classifier", run_id, tmp_path / "model", {"recipe": "v1"})
-    assert lost_stages(pointer_file, package) == ["package"]
+    for _ in range(2):
+        registry.register(client, NAME, run_id, tmp_path / "model", {"recipe": "v1"})
+    client.set_registered_model_alias(NAME, "champion", "1")
+    first = history.settle(client, NAME)
+    assert stale_stages(pointer_file, promotion, package) == ["package"]
+    second = registry.find_version(client, NAME, "2")
+    history.append(client, first, "promotion", second, "better")  # from somewhere else
+    assert stale_stages(pointer_file, promotion, package) == ["promote", "package"]
+    write_pointer(pointer_file, Pointer(NAME, "2", "model.onnx", "0" * 64))  # or rolled back here
+    assert stale_stages(pointer_file, promotion, package) == ["promote", "package"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(PipelineError, match="does not answer"):  # it need not have lost anything
-        lost_stages(pointer_file, package)
+        stale_stages(pointer_file, promotion, package)

@@ -1,7 +1,11 @@
 """The gate in a real registry: what gets through, what does not, and what is left behind."""
 
 import json
+import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +15,13 @@ import yaml
 from tables import write_tables
 from test_evaluate import write_version
 
-from pipeline import registry, tracking
+from pipeline import gatekeeper, history, registry, tracking
 from pipeline.checkpoint import load_checkpoint
 from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
+from pipeline.files import write_json
 from pipeline.parity import some_of
-from pipeline.pointer import Pointer, find_model, read_pointer
+from pipeline.pointer import Pointer, find_model, move_pointer, read_pointer
 from pipeline.predictor import DETECTOR_FILE, Predictor
 from pipeline.stages import package, promote
 
@@ -25,31 +30,46 @@ NAME = "expression-classifier-sample"
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    params = Path("params.yaml").read_text().replace("run: [v1, v2, v3, v4, v5, v6, v7]", "run: [v1, v2]")
+    params = yaml.safe_load(Path("params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     # By its whole path: MLflow keeps one open store an address, and every test has its own.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    (tmp_path / "params.yaml").write_text(params)
+    # What these versions learned is brightness, and how sure they are has no meaning.
+    recipes = dict.fromkeys(("v1", "v2"), {"data": ["fer2013"], "backbone": "test_resnet"})
+    params |= {"run": ["v1", "v2"], "recipes": recipes, "promote": {"ece": 1, "resamples": 1000}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     write_tables(tmp_path, ("fer2013", "rafdb", "affectnet", "wild"))
+    write_json(tmp_path / "metrics" / "validation.json", {"passed": True})
     return tmp_path
 
 
 def version(root, name, right, seed=0, **facts):
-    """Write a version whose predictions are right for the first `right` of every seven labels."""
-    write_version(root, name, seed=seed, **facts)
+    """Write a version that is right for the first `right` of the seven labels, and its predictions."""
+    write_version(root, name, seed=seed, learned=right, **facts)
     splits = pd.read_parquet(root / "data" / "splits.parquet").query("split != 'train'")
     faces = pd.concat([pd.read_parquet(file) for file in (root / "data" / "faces").glob("*.parquet")])
     table = faces[["face_id", "label_id", "dataset"]].merge(splits[["face_id", "split", "leaked"]], on="face_id")
-    answers = table.label_id.where(table.label_id < right, 0)
+    answers = table.label_id.clip(upper=right - 1)
     table = table.assign(probabilities=[list(row) for row in torch.eye(7)[answers.tolist()].numpy()], tta=None)
     (root / "predictions").mkdir(exist_ok=True)
     table.to_parquet(root / "predictions" / f"{name}.parquet")
 
 
-def decide(root):
+def decide(root, force=None, why=""):
     folders = [root / name for name in ("models", "predictions", "data/faces", "data/splits.parquet")]
-    promote.main(*folders, root / "decision.json")
-    return json.loads((root / "decision.json").read_text())["decisions"]
+    folders += [root / "metrics" / "validation.json", root / "metrics" / "promotion.json"]
+    promote.main(*folders, root / "reports" / "promotion.md", force, why)
+    return json.loads((root / "metrics" / "promotion.json").read_text())["decisions"]
+
+
+def change(root, **settings):
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["promote"] |= settings
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def aliases():
+    return {name: str(number) for name, number in tracking.connect().get_registered_model(NAME).aliases.items()}
 
 
 def test_the_best_on_validation_is_registered_with_its_lineage_and_served(workplace):
@@ -84,8 +104,9 @@ def test_a_model_that_learned_with_yunet_brings_it_along(workplace, shared, dete
     pointer_file = workplace / "models" / "champion.json"
     model = find_model(pointer_file, read_pointer(pointer_file))
     assert (model.parent / DETECTOR_FILE).read_bytes() == Path(params["faces"]["yunet"]).read_bytes()
-    registry.fetch(registry.find_champion(tracking.connect(), NAME), workplace / "fetched")
-    assert (workplace / "fetched" / DETECTOR_FILE).exists()
+    folder = registry.fetch(registry.find_champion(tracking.connect(), NAME), workplace / "elsewhere")
+    assert folder.is_relative_to(workplace / "elsewhere")
+    assert (folder / DETECTOR_FILE).exists()
 
 
 def test_a_model_that_learned_with_yunet_is_not_promoted_without_it(workplace):
@@ -107,59 +128,205 @@ def test_the_same_champion_is_not_registered_twice(workplace):
     assert len(tracking.connect().search_model_versions(f"name = '{NAME}'")) == 1
 
 
-def test_a_candidate_is_held_against_what_the_champion_really_answers(workplace):
+def test_a_better_candidate_takes_the_champions_place(workplace):
     version(workplace, "v1", right=3)
     version(workplace, "v2", right=2)
     decide(workplace)
-    # The untrained champion answers one label for every face, whatever its predictions table said.
-    version(workplace, "v1", right=0, seed=1)
-    version(workplace, "v2", right=7, seed=1)
+    version(workplace, "v1", right=2, seed=1)
+    version(workplace, "v2", right=6, seed=1)
     (decision,) = decide(workplace)
     assert decision["promoted"]
-    assert decision["candidate_macro_f1"] == 1
-    assert decision["former_champion_macro_f1"] < 0.2
-    client = tracking.connect()
-    assert client.get_model_version_by_alias(NAME, "champion").version == 2
-    assert client.get_model_version_by_alias(NAME, "previous").version == 1
+    assert decision["candidate"] == "v2"
+    # What both really answer for the 56 faces of which each label has 8.
+    assert decision["wins"] == [24, 0]
+    assert decision["gain"]["value"] == pytest.approx(
+        decision["candidate_macro_f1"] - decision["former_champion_macro_f1"]
+    )
+    assert decision["champion"]["recipe"] == "v2"
+    assert aliases() == {"champion": "2", "previous": "1"}
+    assert read_pointer(workplace / "models" / "champion.json").version == "2"
 
 
-def test_a_worse_candidate_is_not_registered(workplace, monkeypatch):
+def test_the_candidate_and_the_champion_are_judged_by_what_is_served_and_not_by_a_table(workplace):
     version(workplace, "v1", right=3)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    write_version(workplace, "v1", seed=1, learned=2)  # and its table still says 3
+    (decision,) = decide(workplace)
+    assert not decision["promoted"]
+    assert decision["wins"] == [0, 8]
+
+
+@pytest.mark.parametrize("right", [3, 4])
+def test_a_worse_candidate_and_one_that_is_as_good_are_not_registered(workplace, right):
+    version(workplace, "v1", right=4)
     version(workplace, "v2", right=2)
     decide(workplace)
     before = read_pointer(workplace / "models" / "champion.json")
-    shutil.rmtree(workplace / "models" / "v1")
-    version(workplace, "v1", right=4, seed=1)
-    version(workplace, "v2", right=2, seed=1)
-    # Made to answer rightly, so that the candidate is the worse of the two.
-    answers = {bytes(image): label for image, label in right_answers(workplace)}
-    monkeypatch.setattr(promote, "Predictor", lambda *_, **__: Oracle(answers))
+    version(workplace, "v1", right=right, seed=1)
     (decision,) = decide(workplace)
     assert not decision["promoted"]
-    assert "worse than the champion" in decision["reason"]
+    assert f"{8 * (4 - right)} only the champion" in decision["reason"]
+    assert decision["champion"]["version"] == "1"
+    assert decision["champion"]["macro_f1"] == decision["former_champion_macro_f1"]
     assert read_pointer(workplace / "models" / "champion.json") == before
+    assert len(tracking.connect().search_model_versions(f"name = '{NAME}'")) == 1
 
 
-class Oracle:
-    """Answers like a predictor that is always right."""
+def test_every_decision_is_a_run_of_its_own_with_a_report(workplace):
+    version(workplace, "v1", right=4)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    version(workplace, "v1", right=3, seed=1)
+    decide(workplace)
+    client = tracking.connect()
+    experiment = client.get_experiment_by_name(tracking.DECISIONS)
+    assert experiment is not None
+    refused, promoted = client.search_runs([experiment.experiment_id])
+    assert (promoted.data.tags["outcome"], refused.data.tags["outcome"]) == ("promoted", "refused")
+    assert refused.data.metrics["gain/value"] < 0
+    assert refused.data.tags["faces_sha256"] == promoted.data.tags["faces_sha256"]
+    kept = Path(client.download_artifacts(refused.info.run_id, "promotion.md")).read_text()
+    assert kept == (workplace / "reports" / "promotion.md").read_text()
+    assert "# v1 is refused: expression-classifier-sample" in kept
+    assert "on which 1 decision was taken before" in kept
+    assert (
+        "| more right | **no** | 0 faces only the candidate has right, 8 only the champion: p = 1 (above 0.05) |"
+        in kept
+    )
+    assert "| 2 | v2 | " in kept
 
-    def __init__(self, answers):
-        self.answers = answers
 
-    def faces(self, image, detect):
-        return [image]
+def test_without_a_champion_what_breaks_a_rule_leaves_none(workplace):
+    version(workplace, "v1", right=4)
+    version(workplace, "v2", right=2)
+    change(workplace, megabytes=0.1)
+    with pytest.raises(
+        PipelineError, match=r"no version passes the gate, and there is no champion yet; .*promotion\.md"
+    ):
+        decide(workplace)
+    (decision,) = json.loads((workplace / "metrics" / "promotion.json").read_text())["decisions"]
+    assert not decision["promoted"]
+    assert decision["champion"] is None
+    assert "MB (at most 0.1)" in decision["reason"]
+    assert not (workplace / "models" / "champion.json").exists()
+    assert registry.find_champion(tracking.connect(), NAME) is None
 
-    def stack(self, images):
-        return images
 
-    def probabilities(self, images):
-        return torch.eye(7)[[self.answers[image] for image in images]].numpy()
+def test_data_that_is_not_valid_refuses(workplace):
+    version(workplace, "v1", right=4)
+    version(workplace, "v2", right=2)
+    write_json(workplace / "metrics" / "validation.json", {"passed": False})
+    with pytest.raises(PipelineError, match="no version passes"):
+        decide(workplace)
 
 
-def right_answers(root):
-    for file in (root / "data" / "faces").glob("*.parquet"):
-        table = pd.read_parquet(file)
-        yield from zip(table.image, table.label_id, strict=True)
+def test_one_may_be_forced_with_a_reason_that_is_kept(workplace):
+    version(workplace, "v1", right=4)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    (decision,) = decide(workplace, "v2", "v1 answers nothing but happy")
+    assert decision["promoted"]
+    assert decision["forced"] == "v1 answers nothing but happy"
+    assert decision["wins"] == [0, 16]
+    assert aliases() == {"champion": "2", "previous": "1"}
+    assert history.read_history(tracking.connect(), NAME)[-1].kind == "forced promotion"
+    (decision,) = decide(workplace)  # v1 would win, but a person set it aside
+    assert decision["outcome"] == "kept"
+    assert "v1 answers nothing but happy" in decision["ranking"][0]["note"]
+    with pytest.raises(PipelineError, match="v2 is the champion already"):
+        decide(workplace, "v2", "again")
+    with pytest.raises(PipelineError, match=r"there is no version 'v9' in `run`; there are v1, v2"):
+        decide(workplace, "v9", "why not")
+
+
+def test_one_that_was_rolled_back_does_not_come_back_by_itself(workplace):
+    version(workplace, "v1", right=2)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    version(workplace, "v2", right=6, seed=1)
+    decide(workplace)
+    client = tracking.connect()
+    former = registry.find_version(client, NAME, "1")
+    history.append(client, history.settle(client, NAME), "rollback", former, "it takes children for old")
+    (decision,) = decide(workplace)
+    assert aliases() == {"champion": "1", "previous": "2"}
+    assert decision["candidate"] == "v1"
+    assert "v1 is the champion already" in decision["reason"]
+    assert "it takes children for old" in decision["ranking"][0]["note"]
+    (decision,) = decide(workplace, "v2", "there are no children here")
+    assert aliases() == {"champion": "2", "previous": "1"}
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 2  # the very version that it was
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(workplace, monkeypatch):
+    version(workplace, "v1", right=2)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    version(workplace, "v2", right=6, seed=1)
+    register = gatekeeper.Gatekeeper._register
+
+    def overtaken(self, *arguments):
+        monkeypatch.setattr(gatekeeper.Gatekeeper, "_register", register)
+        decide(workplace)  # somebody else, from beginning to end
+        return register(self, *arguments)
+
+    monkeypatch.setattr(gatekeeper.Gatekeeper, "_register", overtaken)
+    with pytest.raises(PipelineError, match="was changed by somebody else in the meantime"):
+        decide(workplace)
+    client = tracking.connect()
+    assert [event.version for event in history.read_history(client, NAME)] == ["1", "2"]
+    assert aliases() == {"champion": "2", "previous": "1"}
+    experiment = client.get_experiment_by_name(tracking.DECISIONS)
+    outcomes = [run.data.tags["outcome"] for run in client.search_runs([experiment.experiment_id])]
+    assert sorted(outcomes) == ["begun", "promoted", "promoted"]
+
+
+def test_a_champion_that_was_made_by_hand_is_the_first_of_the_history(workplace):
+    version(workplace, "v1", right=2)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    client = tracking.connect()
+    client.delete_registered_model(f"{NAME}{history.SUFFIX}")
+    (workplace / "models" / "history.json").unlink()
+    (decision,) = decide(workplace)
+    assert decision["outcome"] == "kept"
+    assert "was champion before there was a history" in decision["reason"]
+    version(workplace, "v2", right=6, seed=1)
+    decide(workplace)
+    assert aliases() == {"champion": "2", "previous": "1"}
+
+
+def test_a_champion_that_can_not_be_had_any_more_can_be_replaced_by_force(workplace):
+    version(workplace, "v1", right=4)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    shutil.rmtree(workplace / "models" / "registry")
+    shutil.rmtree(workplace / "mlartifacts")
+    version(workplace, "v1", right=5, seed=1)
+    with pytest.raises(PipelineError, match="are gone from the registry"):
+        decide(workplace)
+    (decision,) = decide(workplace, "v1", "the champion is lost")
+    assert decision["outcome"] == "forced"
+    assert [check["rule"] for check in decision["checks"] if not check["passed"]] == ["compared"]
+    assert aliases() == {"champion": "2", "previous": "1"}
+
+
+def test_the_champion_of_a_name_that_does_not_run_is_followed(workplace):
+    version(workplace, "v1", right=4, drawn=False)
+    version(workplace, "v2", right=2, drawn=False)
+    decide(workplace)
+    client, name = tracking.connect(), "expression-classifier"
+    version(workplace, "v1", right=5, seed=1, drawn=False)
+    pointer_file = workplace / "models" / "champion.json"
+    before = pointer_file.read_text()
+    decide(workplace)
+    pointer_file.write_text(before)  # as on another machine, which has not heard of the second one
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    assert read_pointer(pointer_file).name == name
+    assert read_pointer(pointer_file).version == str(client.get_model_version_by_alias(name, "champion").version) == "2"
 
 
 def test_a_lost_registry_gets_its_champion_back(workplace, monkeypatch):
@@ -168,8 +335,28 @@ def test_a_lost_registry_gets_its_champion_back(workplace, monkeypatch):
     decide(workplace)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/another.db")
     (decision,) = decide(workplace)
-    assert decision["promoted"]
-    assert registry.find_champion(tracking.connect(), NAME) is not None
+    assert decision["outcome"] == "kept"
+    champion = registry.find_champion(tracking.connect(), NAME)
+    assert champion is not None
+    assert champion.tags["weights_sha256"] == load_checkpoint(workplace / "models" / "v2").sha256()
+    assert len(tracking.connect().search_model_versions(f"name = '{NAME}'")) == 1
+
+
+def test_a_lost_registry_gets_back_what_a_person_decided_against_the_gate(workplace, monkeypatch):
+    version(workplace, "v1", right=6)
+    version(workplace, "v2", right=3)
+    decide(workplace)
+    decide(workplace, "v2", "v1 answers nothing but happy")
+    for name in ("another", "a third"):  # it may be lost again
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/{name}.db")
+        (decision,) = decide(workplace)
+        assert decision["outcome"] == "kept"
+        assert decision["champion"]["recipe"] == "v2"
+        assert "v1 answers nothing but happy" in decision["ranking"][0]["note"]
+        first, second = history.read_history(tracking.connect(), NAME)
+        assert (first.version, first.kind) == ("1 (lost)", "promotion")
+        assert (second.version, second.kind) == ("1", "forced promotion")
+        assert aliases() == {"champion": "1"}
 
 
 def test_a_champion_of_drawn_faces_never_takes_a_real_ones_place(tmp_path):
@@ -177,17 +364,17 @@ def test_a_champion_of_drawn_faces_never_takes_a_real_ones_place(tmp_path):
     real = Pointer("expression-classifier", "4", "real.onnx", "0" * 64)
     drawn = Pointer(NAME, "9", "drawn.onnx", "1" * 64)
     file = tmp_path / "champion.json"
-    assert promote.move_pointer(file, {NAME: drawn}) == drawn
-    assert promote.move_pointer(file, {NAME: drawn, real.name: real}) == real
-    assert promote.move_pointer(file, {NAME: drawn}) == real
+    assert move_pointer(file, [drawn]) == drawn
+    assert move_pointer(file, [drawn, real]) == real
+    assert move_pointer(file, [drawn]) == real
     assert read_pointer(file) == real
 
 
 def test_nor_that_of_a_real_one_at_an_address(tmp_path):
     real = Pointer("expression-classifier", "4", "s3://models/real.onnx", "0" * 64)
     file = tmp_path / "champion.json"
-    promote.move_pointer(file, {real.name: real})
-    assert promote.move_pointer(file, {NAME: Pointer(NAME, "9", "drawn.onnx", "1" * 64)}) == real
+    move_pointer(file, [real])
+    assert move_pointer(file, [Pointer(NAME, "9", "drawn.onnx", "1" * 64)]) == real
 
 
 def test_a_registry_that_does_not_answer_is_told_in_a_sentence(workplace, monkeypatch):
@@ -204,11 +391,11 @@ def test_a_champion_that_can_not_be_fetched_keeps_its_files(workplace, monkeypat
     version(workplace, "v2", right=2)
     decide(workplace)
     champion = registry.find_champion(tracking.connect(), NAME)
-    folder = workplace / "models" / "registry" / NAME / "1"
+    folder = registry.fetch(champion, workplace / "models")
     (folder / registry.MODEL_FILE).write_bytes(b"of another registry")
     shutil.rmtree(workplace / "mlartifacts")
     with pytest.raises(PipelineError, match=f"the artifacts of {NAME} version 1 are gone from the registry"):
-        registry.fetch(champion, folder)
+        registry.fetch(champion, workplace / "models")
     assert (folder / "weights.safetensors").exists()
 
 
@@ -234,9 +421,101 @@ def test_package_proves_parity_with_the_registered_checkpoint(workplace, monkeyp
     version(workplace, "v2", right=6)
     decide(workplace)
     monkeypatch.setattr(package, "build_bento", lambda root, pointer, label: f"expression_service:{label}")
-    images = [image for image, _ in right_answers(workplace)]
+    images = [
+        image for file in (workplace / "data" / "faces").glob("*.parquet") for image in pd.read_parquet(file).image
+    ]
     pointer = workplace / "models" / "champion.json"
     result = package.package(Path(), pointer, images, package.PackageParams(faces=20))
     assert result["parity"]["faces"] == 20
     assert result["parity"]["largest_difference"] < 1e-4
     assert result["bento"].startswith("expression_service:sample-1-")
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from mlflow import MlflowClient
+from pipeline.stages import promote
+
+left = int(sys.argv[1])
+
+def dying(write):
+    def wrapped(*arguments, **named):
+        global left
+        result = write(*arguments, **named)
+        left -= 1
+        if left == 0:
+            os._exit(9)
+        return result
+    return wrapped
+
+begins = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
+for name in [name for name in dir(MlflowClient) if name.startswith(begins)]:
+    setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+Path.replace = dying(Path.replace)
+names = ("models", "predictions", "data/faces", "data/splits.parquet", "metrics/validation.json",
+         "metrics/promotion.json", "reports/promotion.md")
+promote.main(*map(Path, names), None, "")
+"""
+
+
+def die_after(writes, root):
+    """Promote in a process that dies behind so many writes; return whether it lived through."""
+    done = subprocess.run([sys.executable, "-c", DIES, str(writes)], cwd=root, capture_output=True, text=True)
+    assert done.returncode in (0, 9), done.stderr
+    return done.returncode == 0
+
+
+def check_killed(root, writes):
+    """Kill a promotion behind so many writes, look at what it left, and promote again; return whether it lived."""
+    shutil.copytree(root, copy := root.with_name(f"{root.name}-{writes}"))
+    database = sqlite3.connect(copy / "mlflow.db")  # the copy keeps its files in its own folder
+    for table, column in (
+        ("experiments", "artifact_location"),
+        ("logged_models", "artifact_location"),
+        ("runs", "artifact_uri"),
+        ("model_versions", "storage_location"),
+    ):
+        database.execute(f"UPDATE {table} SET {column} = replace({column}, '{root}/', '{copy}/')")
+    database.commit()
+    database.close()
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{copy}/mlflow.db"
+    os.chdir(copy)
+    lived = die_after(writes, copy)
+    champion = registry.find_champion(tracking.connect(), NAME)
+    assert champion is not None
+    assert str(champion.version) in ("1", "2")
+    pointer_file = copy / "models" / "champion.json"
+    find_model(pointer_file, read_pointer(pointer_file))  # what is served is whole
+    decide(copy)
+    assert aliases() == {"champion": "2", "previous": "1"}
+    assert read_pointer(pointer_file).version == "2"
+    assert [event.version for event in history.read_history(tracking.connect(), NAME)] == ["1", "2"]
+    assert len(tracking.connect().search_model_versions(f"name = '{NAME}'")) == 2
+    return lived
+
+
+@pytest.fixture
+def better(workplace, monkeypatch):
+    """A champion, and a better candidate."""
+    version(workplace, "v1", right=2)
+    version(workplace, "v2", right=2)
+    decide(workplace)
+    version(workplace, "v2", right=6, seed=1)
+    monkeypatch.setenv("PYTHONPATH", str(Path(promote.__file__).parents[2]))
+    return workplace
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("writes", [8, 13])
+def test_a_promotion_that_was_killed_is_carried_out_by_the_next(better, writes):
+    assert not check_killed(better, writes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_promotion_may_be_killed_between_any_two_of_its_writes(better):
+    writes = 1
+    while not check_killed(better, writes):
+        writes += 1
+    assert writes > 15

@@ -80,8 +80,17 @@ def test_a_second_run_runs_no_stage(first, repro):
 def test_a_lost_store_gets_its_champion_back_without_training(first, repro, clone):
     (clone / "mlflow.db").unlink()
     said, ran = repro()
-    assert {"promote", "package"} <= ran <= {"promote", "package", "compare"}
+    again = {"promote", "package", *(f"evaluate@{version}" for version in VERSIONS)}
+    assert again <= ran <= {*again, "compare"}
     assert "champion: expression-classifier-sample version 1" in said
+    client = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    experiment = client.get_experiment_by_name("expression-recipes")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == set(VERSIONS)
+    assert all("own/macro_f1" in run.data.metrics for run in runs.values())
+    champion = client.get_model_version_by_alias("expression-classifier-sample", "champion")
+    assert champion.run_id == runs[champion.tags["recipe"]].info.run_id
+    assert repro()[1] == set()
 
 
 def test_a_changed_recipe_runs_that_version_and_what_follows(first, repro, clone):

@@ -1,7 +1,8 @@
-"""The `pipeline` command: check the parameters, rebuild everything, name the champion, sweep over a recipe."""
+"""The `pipeline` command: check the parameters, rebuild everything, change the champion, sweep over a recipe."""
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ app = typer.Typer(
 
 RAW = Path("data/raw")  # where downloads go
 PAGE = Path("reports/versions.html")
+POINTER = Path("models/champion.json")
+PROMOTION, PACKAGE = Path("metrics/promotion.json"), Path("metrics/package.json")
+Why = Annotated[str | None, typer.Option(help="the reason, which the registry keeps")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]
 
 
@@ -38,7 +42,7 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 @app.command()
 def repro() -> None:
     """Check params.yaml, run what is out of date (`dvc repro`), name the champion and the versions' page."""
-    from pipeline.outside import lost_stages, replaced_sources
+    from pipeline.outside import replaced_sources, stale_stages, versions_without_run
 
     with as_sentence():
         params = load_params()
@@ -47,14 +51,95 @@ def repro() -> None:
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
             _dvc("repro", "--single-item", "--force", f"download@{dataset}")
         _dvc("repro")
-        lost = lost_stages(Path("models/champion.json"), Path("metrics/package.json"))
-        for stage in lost:
-            typer.echo(f"what {stage} left in the registry or the Bento store is gone")
+        for version in versions_without_run(params, Path("models")):
+            typer.echo(f"the tracking store has no run of {version} any more; its evaluation makes one")
+            _dvc("repro", "--single-item", "--force", f"evaluate@{version}")
+        stale = stale_stages(POINTER, PROMOTION, PACKAGE)
+        for stage in stale:
+            typer.echo(f"what {stage} left in the registry or the Bento store is gone, or was changed")
             _dvc("repro", "--single-item", "--force", stage)
-        if lost:
+        if stale:
             _dvc("repro", "compare")  # it marks the champion
         typer.echo(_champion())
         typer.echo(f"the versions side by side: {PAGE}")
+
+
+@app.command()
+def promote(
+    version: Annotated[str | None, typer.Argument(help="a version to promote whatever the gate says")] = None,
+    force: Annotated[bool, typer.Option("--force", help="overrule the gate")] = False,
+    why: Why = None,
+) -> None:
+    """Let the gate decide about all versions in `run`, or, with --force and --why, make one of them champion."""
+    with as_sentence():
+        if version is None and not force and not why:
+            _dvc("repro", "promote")
+            return
+        if not (version and force and why):
+            raise PipelineError("only the gate promotes; to overrule it, name a version and give --force and --why")
+        _dvc("repro", "--single-item", "--force", "promote", FER_FORCE=version, FER_FORCE_WHY=why)
+        typer.echo(f"{version} is the champion now; `make repro` packages it")
+
+
+@app.command()
+def rollback(
+    why: Why = None,
+    to: Annotated[str | None, typer.Option(metavar="NUMBER", help="of the version, if not the former champion")] = None,
+) -> None:
+    """Make the former champion champion again, for a reason, here and for every service that follows the pointer.
+
+    The one that is left behind does not come back by itself; the gate may still find a third one better.
+    """
+    from pipeline.rollback import roll_back
+
+    speak_plainly()
+    with as_sentence():
+        if not why:
+            raise PipelineError("say with --why what is wrong with the champion; the registry keeps it")
+        event = roll_back(POINTER, why, to)
+        typer.echo(
+            f"version {event.version} is the champion now, and version {event.previous} was; `make repro` packages it"
+        )
+
+
+@app.command()
+def history() -> None:
+    """List who was champion when, and why."""
+    from pipeline import tracking
+    from pipeline.history import read_history
+    from pipeline.pointer import read_pointer
+
+    with as_sentence():
+        name = read_pointer(POINTER).name
+        with tracking.answering():
+            events = read_history(tracking.connect(), name)
+        typer.echo(f"the champions of {name}:")
+        for event in events:
+            typer.echo(f"  {event.at}  version {event.version}, by {event.kind}: {event.why}")
+
+
+@app.command()
+def trace(
+    what: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/NUMBER, or the beginning of a commit or a hash")],
+) -> None:
+    """Tell what a registered version is made of, or which versions were made from a commit or some data."""
+    from pipeline import tracking
+    from pipeline.files import read_json
+    from pipeline.trace import find, find_made_from, trace
+
+    with as_sentence(), tracking.answering():
+        client = tracking.connect()
+        if not re.fullmatch(r"[0-9a-f]+(\.dir)?", what.lower()):
+            version = find(client, what)
+            packaged = read_json(PACKAGE) if PACKAGE.exists() else {}
+            served = (packaged.get("model"), packaged.get("version")) == (version.name, str(version.version))
+            typer.echo(trace(client, version, POINTER.parent, packaged["bento"] if served else None))
+            return
+        made = find_made_from(client, what)
+        for version, matched in made:
+            typer.echo(f"{version.name}/{version.version} ({version.tags['recipe']}): its {', '.join(matched)}")
+        if not made:
+            raise PipelineError(f"no registered version was made from {what}")
 
 
 @app.command()
@@ -171,22 +256,23 @@ def _check(params: Params) -> None:
 def _champion() -> str:
     from pipeline.files import read_output
 
-    decision, package = Path("metrics/promotion.json"), Path("metrics/package.json")
-    if not decision.exists() or not package.exists():
+    if not PROMOTION.exists() or not PACKAGE.exists():
         raise PipelineError("there is no champion yet; run `make repro` first")
-    packaged = read_output(package, "package")
-    decided = {entry["model"]: entry["champion"] for entry in read_output(decision, "promote")["decisions"]}
+    packaged = read_output(PACKAGE, "package")
+    decided = {entry["model"]: entry["champion"] for entry in read_output(PROMOTION, "promote")["decisions"]}
     mine = decided.get(packaged["model"])  # none, where a real champion stays, and all versions in `run` are drawn ones
     score = f" (recipe {mine['recipe']}), macro-F1 {mine['macro_f1']:.3f} on the test faces" if mine else ""
     return f"champion: {packaged['model']} version {packaged['version']}{score}; Bento {packaged['bento']}"
 
 
-def _dvc(*arguments: str) -> None:
+def _dvc(*arguments: str, **variables: str) -> None:
     # The stages' `python` is this one, also where its environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # Ctrl-C reaches DVC and its stage as well. They end in order, where one that is killed leaves DVC's locks behind.
     before = signal.signal(signal.SIGINT, lambda *_: None)
-    code = subprocess.run([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}).returncode
+    code = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], env={**os.environ, **variables, "PATH": path}
+    ).returncode
     signal.signal(signal.SIGINT, before)
     if code:
         sys.exit(code)  # DVC has told what failed

@@ -76,7 +76,8 @@ def read_champions(promotion: Path) -> dict[str, dict[str, Any]]:
     """
     decisions = read_output(promotion, "promote")
     try:
-        return {entry["champion"]["weights_sha256"]: entry for entry in decisions["decisions"]}
+        named = [entry for entry in decisions["decisions"] if entry["champion"]]
+        return {entry["champion"]["weights_sha256"]: entry for entry in named}
     except (KeyError, TypeError) as error:
         raise PipelineError(f"{promotion} names no champion's weights; run `dvc repro --force promote`") from error
 

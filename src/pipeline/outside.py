@@ -1,11 +1,12 @@
-"""What DVC can not see: a source that was replaced under the same path, and a registry or Bento store that was lost."""
+"""What DVC can not see: a source replaced under its path, a registry or Bento store that changed or was lost."""
 
 from pathlib import Path
 
 import bentoml
 
-from pipeline import registry, tracking
-from pipeline.files import read_json
+from pipeline import history, tracking
+from pipeline.checkpoint import load_checkpoint
+from pipeline.files import read_json, read_output
 from pipeline.params import Params
 from pipeline.pointer import read_pointer
 from pipeline.sources.fingerprint import fingerprint
@@ -23,8 +24,23 @@ def replaced_sources(params: Params, raw: Path) -> list[str]:
     return replaced
 
 
-def lost_stages(pointer_file: Path, package: Path) -> list[str]:
-    """Return the stages to run again because what they left outside is gone: a registered champion, a Bento.
+def versions_without_run(params: Params, models: Path) -> list[str]:
+    """Return the versions in `run` that were trained, and whose runs the tracking store does not have.
+
+    Raises:
+        PipelineError: if it does not answer.
+    """
+    with tracking.answering():
+        client = tracking.connect()
+        checkpoints = {version: load_checkpoint(models / version) for version in params.run}
+        return [name for name, made in checkpoints.items() if not tracking.find_run(client, name, made.sha256())]
+
+
+def stale_stages(pointer_file: Path, promotion: Path, package: Path) -> list[str]:
+    """Return the stages to run again because of what happened outside: to the registered champion, or to the Bento.
+
+    The registry may be lost, somebody elsewhere may have promoted another version, or somebody rolled back here, of
+    which the last decision does not know.
 
     Raises:
         PipelineError: if the registry does not answer; what it holds is then not lost.
@@ -33,8 +49,11 @@ def lost_stages(pointer_file: Path, package: Path) -> list[str]:
         return ["promote", "package"]
     pointer = read_pointer(pointer_file)
     with tracking.answering():
-        if registry.find_version(tracking.connect(), pointer.name, pointer.version) is None:
-            return ["promote", "package"]
+        last = history.settle(tracking.connect(), pointer.name)
+    decided = {entry["model"]: entry["champion"] for entry in read_output(promotion, "promote")["decisions"]}
+    known = decided.get(pointer.name)  # none, where a real champion stays, and all versions in `run` are drawn ones
+    if last is None or last.version != pointer.version or (known and known["version"] != pointer.version):
+        return ["promote", "package"]
     try:
         bentoml.get(read_json(package)["bento"])
     except bentoml.exceptions.NotFound:

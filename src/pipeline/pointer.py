@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,7 +58,21 @@ def write_pointer(file: Path, pointer: Pointer) -> None:
     write_json(file, asdict(pointer))
 
 
-def is_there(file: Path, pointer: Pointer) -> bool:
+def move_pointer(file: Path, champions: Sequence[Pointer]) -> Pointer:
+    """Point a service to the first of the champions, or the first that learned from real faces, if there is one.
+
+    One that learned from drawn faces never takes a real one's place, as long as its model is there.
+    """
+    chosen = min(champions, key=lambda champion: champion.is_sample)
+    present = read_pointer(file) if file.exists() else None
+    if present and not present.is_sample and chosen.is_sample and _is_there(file, present):
+        return present
+    if present != chosen:
+        write_pointer(file, chosen)
+    return chosen
+
+
+def _is_there(file: Path, pointer: Pointer) -> bool:
     """Whether the model that a pointer file names exists; of an address, that is taken for granted."""
     return "://" in pointer.location or (file.parent / pointer.location).is_file()
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
-from pipeline.pointer import SAMPLE_SUFFIX
+from pipeline.pointer import SAMPLE_SUFFIX, Pointer
 
 MODEL = "expression-classifier"
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -28,8 +28,13 @@ def registered_name(*, drawn: bool) -> str:
 
 def find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
     """Return the registered version that bears the alias `champion`, if any."""
+    return find_alias(client, name, CHAMPION)
+
+
+def find_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Return the registered version that bears an alias, if any."""
     with _none_if_missing():
-        return client.get_model_version_by_alias(name, CHAMPION)
+        return client.get_model_version_by_alias(name, alias)
     return None
 
 
@@ -46,29 +51,48 @@ def register(client: MlflowClient, name: str, run_id: str, folder: Path, tags: M
     model = client.create_logged_model(experiment, name=tags["recipe"], source_run_id=run_id, tags=dict(tags))
     client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+    ensure_model(client, name)
     return client.create_model_version(
         name, f"models:/{model.model_id}", run_id, tags=dict(tags), model_id=model.model_id
     )
 
 
-def make_champion(client: MlflowClient, name: str, version: str) -> None:
-    """Move the alias `champion` to a version; the former one keeps the alias `previous`."""
-    former = find_champion(client, name)
-    if former and former.version != version:
-        client.set_registered_model_alias(name, PREVIOUS, former.version)
-    client.set_registered_model_alias(name, CHAMPION, version)
+def ensure_model(client: MlflowClient, name: str) -> None:
+    """Let there be a registered model of this name; somebody else may make it at the same time."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
 
-def fetch(version: ModelVersion, folder: Path) -> Path:
-    """Return the folder with the files of a registered version, downloaded into place if it does not hold them yet.
+def iter_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
+    """Give all versions of a registered model, the latest first; none where there is no such model."""
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
-    What lies there may be another registry's version of the same number, so the content decides.
+
+def find_same(client: MlflowClient, name: str, model_sha256: str) -> ModelVersion | None:
+    """Return the latest registered version with the very same exported model, if there is one."""
+    versions = (version for version in iter_versions(client, name) if version.tags.get("model_sha256") == model_sha256)
+    return next(versions, None)
+
+
+def fetch(version: ModelVersion, models: Path) -> Path:
+    """Return the folder below `models` with the files of a registered version, downloaded if it does not hold them yet.
+
+    Its name has the content's beside the number, which another registry may give to another version.
 
     Raises:
         PipelineError: if the registry does not have them any more; what lies there is left.
     """
+    folder = models / "registry" / version.name / f"{version.version}-{version.tags.get('model_sha256', '')[:8]}"
     if _holds(folder, version):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -84,9 +108,15 @@ def fetch(version: ModelVersion, folder: Path) -> Path:
     return folder
 
 
+def point_to(version: ModelVersion, models: Path) -> Pointer:
+    """Return the pointer to a registered version's exported model, for a file in `models`; see `fetch`."""
+    file = fetch(version, models) / MODEL_FILE
+    return Pointer(version.name, str(version.version), file.relative_to(models).as_posix(), sha256_of(file))
+
+
 def _holds(folder: Path, version: ModelVersion) -> bool:
     file = folder / MODEL_FILE
-    return file.exists() and sha256_of(file) == version.tags["model_sha256"]
+    return file.exists() and sha256_of(file) == version.tags.get("model_sha256")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 
 EXPERIMENT = "expression-recipes"
 SWEEPS = "expression-sweeps"  # apart, so that no trial is ever taken for a version
+DECISIONS = "expression-decisions"  # of the gate
 ARTIFACTS = Path("mlartifacts")
 
 
@@ -44,6 +45,7 @@ def start_run(
     *,
     name: str | None = None,
     experiment: str = EXPERIMENT,
+    source: str | None = None,
 ) -> str:
     """Start the run of a version, or of a trial of it in an experiment apart, and return its id.
 
@@ -54,11 +56,12 @@ def start_run(
         tags: searchable facts, such as the hash of the data.
         name: the run's name, where it is not the version's.
         experiment: where it belongs.
+        source: the stage that makes it, where that is not the version's training.
     """
     run = client.create_run(
         _experiment(client, experiment),
         run_name=name or version,
-        tags={"version": version, **_source_tags(version), **tags},
+        tags={"version": version, **_source_tags(source or f"train@{version}"), **tags},
     )
     flat = [Param(key, str(value)[:6000]) for key, value in _flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
@@ -189,20 +192,20 @@ def log_scores(
         log_result(client, run_of(client, version, facts, weights_sha256), scores, {}, files)
 
 
-def _source_tags(version: str) -> dict[str, str]:
+def _source_tags(stage: str) -> dict[str, str]:
     """Return what made a run: the stage, the commit, and whether the tree differs from it.
 
     `dvc.lock` and what it vouches for, metrics and the zoo's ranking, do not count: they change with every run.
     """
-    commit = _git("rev-parse", "HEAD").strip() or "none"
+    commit = _git("rev-parse", "HEAD").strip() or "unknown"
     changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
     own = [path for path in changed if not path.removeprefix("zoo/").startswith(("metrics/", "ranking.csv"))]
     own = [path for path in own if not path.endswith("dvc.lock")]
     return {
         "git_commit": commit,
-        "git_dirty": str(bool(own)).lower(),
+        "git_dirty": str(bool(own)).lower() if commit != "unknown" else commit,
         MLFLOW_GIT_COMMIT: commit,  # and the next two: for MLflow's own columns
-        MLFLOW_SOURCE_NAME: f"train@{version}",
+        MLFLOW_SOURCE_NAME: stage,
         MLFLOW_SOURCE_TYPE: "LOCAL",
     }
 
@@ -215,7 +218,15 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return experiment.experiment_id
     # A store in a file needs to be told where pictures and models go; a server has its own place for them.
     location = ((_repository() or Path()) / ARTIFACTS).resolve().as_uri()
-    return client.create_experiment(name, artifact_location=location if tracking_uri().startswith("sqlite") else None)
+    try:
+        return client.create_experiment(
+            name, artifact_location=location if tracking_uri().startswith("sqlite") else None
+        )
+    except MlflowException as error:
+        experiment = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
+        return experiment.experiment_id  # somebody else was quicker
 
 
 def _repository() -> Path | None:

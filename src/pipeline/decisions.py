@@ -1,0 +1,74 @@
+"""What the gate decided, whether it let a candidate through or not: a short report, and a run in MLflow with it all."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from mlflow import MlflowClient
+
+from pipeline import tracking
+
+REPORT, NUMBERS = "promotion.md", "promotion.json"
+
+
+def identify(faces: pd.DataFrame) -> str:
+    """Return a SHA-256 of the faces that decide, with their labels: of `face_id, label_id`, in their order."""
+    rows = "\n".join(f"{face_id} {label_id}" for face_id, label_id in zip(faces.face_id, faces.label_id, strict=True))
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def count_looks(client: MlflowClient, name: str, faces_sha256: str) -> int:
+    """Return how many decisions about a registered model were taken on the same faces before.
+
+    Each look at the same test faces makes it a little more likely that some candidate is lucky on them.
+    """
+    experiment = client.get_experiment_by_name(tracking.DECISIONS)
+    if experiment is None:
+        return 0
+    condition = f"tags.faces_sha256 = '{faces_sha256}' and tags.model = '{name}' and tags.outcome != 'begun'"
+    looks, token = 0, None
+    while True:
+        page = client.search_runs([experiment.experiment_id], condition, page_token=token)
+        looks += len(page)
+        token = page.token
+        if not token:
+            return looks
+
+
+def write_report(decision: dict[str, Any]) -> str:
+    """Return a decision as Markdown: the outcome, each rule with its numbers, and the ranking."""
+    environment = Environment(  # noqa: S701  # Markdown is not escaped
+        loader=PackageLoader("pipeline", "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("promotion.md.j2").render(decision)
+
+
+@contextmanager
+def logged(client: MlflowClient, decision: dict[str, Any]) -> Iterator[None]:
+    """Write a decision, as `pipeline.gatekeeper` has it, as a run with its report, while it is carried out.
+
+    The run says `begun` as its outcome until that is done, and is marked as killed if it fails.
+    """
+    keys = ("model", "candidate", "faces_sha256", "weights_sha256", "reason", "forced")
+    run_id = tracking.start_run(
+        client,
+        decision["candidate"],
+        {},
+        {"outcome": "begun", **{key: str(decision[key]) for key in keys}},
+        name=f"{decision['candidate']} {decision['outcome']}",
+        experiment=tracking.DECISIONS,
+        source="promote",
+    )
+    with tracking.killed_unless_done(client, run_id):
+        numbers = {key: decision[key] for key in ("candidate_macro_f1", "former_champion_macro_f1", "p_value")}
+        numbers |= {f"gain/{key}": value for key, value in (decision["gain"] or {}).items()}
+        known = {key: value for key, value in numbers.items() if value is not None}
+        tracking.log_result(client, run_id, known, {}, {})
+        client.log_text(run_id, write_report(decision), REPORT)
+        client.log_dict(run_id, decision, NUMBERS)
+        yield
+        client.set_tag(run_id, "outcome", decision["outcome"])
+        client.set_terminated(run_id)

@@ -1,0 +1,234 @@
+"""Who keeps the gate of one registered model: takes the decision, writes it down, and carries it out."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from numpy.typing import NDArray
+
+from pipeline import history, lineage, registry, tracking
+from pipeline.artifact import measure_milliseconds, write_artifact
+from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.decisions import count_looks, identify, logged
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_of, write_json
+from pipeline.gate import Candidate, Check, Verdict, judge, rank
+from pipeline.images import read_images
+from pipeline.metrics import macro_f1
+from pipeline.params import Params
+from pipeline.parity import answer_all, prove_parity, some_of
+from pipeline.predictor import Predictor
+from pipeline.record import restore
+
+
+@dataclass(frozen=True)
+class Forced:
+    """A version that shall become champion whatever the gate says, and why."""
+
+    version: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a decision is taken by: the candidates' predictions, the frozen test faces, and whether the data is valid.
+
+    `faces` has `face_id, label_id, dataset, split, ...`; their images are in `folder`.
+    """
+
+    predictions: dict[str, pd.DataFrame]
+    faces: pd.DataFrame
+    folder: Path
+    valid_data: bool
+
+
+class Gatekeeper:
+    """Decides about the candidates of one registered model, and carries the decision out."""
+
+    def __init__(self, client: MlflowClient, name: str, models: Path, params: Params) -> None:
+        """Take the registry, the model's name in it, and the folder of versions.
+
+        A change of the champion that somebody wrote down, and was then interrupted, is carried out first; and a
+        registry that was lost gets back what it had.
+        """
+        self.client, self.name, self.models, self.params = client, name, models, params
+        restore(client, name, models)
+        self._settle()
+
+    def decide(self, evidence: Evidence, forced: Forced | None = None) -> dict[str, Any]:
+        """Rank the candidates, judge the best, promote it if it passes.
+
+        Returns:
+            the decision with its numbers, ready for JSON: what `Verdict.numbers` has, `outcome` (promoted, forced,
+            refused, or kept, where the best is the champion already), `ranking`, `champion` and what it is about.
+
+        Raises:
+            PipelineError: if the exported candidate does not answer like its checkpoint, if the forced one is champion
+                already, or if somebody else changed the champion meanwhile.
+        """
+        ranking = self._rank(evidence.predictions)
+        free = next((entry for entry in ranking if not entry["note"]), ranking[0])
+        checkpoint = load_checkpoint(self.models / (forced.version if forced else free["version"]))
+        if self.champion and self.champion.tags.get("weights_sha256") == checkpoint.sha256():
+            return self._keep(checkpoint, evidence, ranking, forced)
+        with tempfile.TemporaryDirectory() as partial:
+            folder = Path(partial) / "model"
+            write_artifact(checkpoint, folder, self.params.faces.yunet)
+            verdict = self._judge(checkpoint, folder, evidence, ranking, forced)
+            outcome = "forced" if forced else "promoted" if verdict.promoted else "refused"
+            decision = self._describe(checkpoint, verdict, evidence, ranking, outcome)
+            if outcome == "refused":
+                with logged(self.client, decision):
+                    return decision
+            decision["forced"] = forced and forced.why
+            self._promote(checkpoint, folder, decision)
+        return decision
+
+    def _settle(self) -> None:
+        self.last = history.settle(self.client, self.name)
+        self.champion = registry.find_version(self.client, self.name, self.last.version) if self.last else None
+
+    def _rank(self, predictions: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
+        """Rank the candidates; the `note` of each says why it is none any more, where a person set it aside."""
+        ranking = rank(predictions)
+        aside = history.set_aside(self.client, self.name)
+        for entry in ranking:
+            event = aside.get(load_checkpoint(self.models / entry["version"]).sha256())
+            entry["note"] = f"was set aside by {event.kind} at {event.at}: {event.why}" if event else ""
+        return ranking
+
+    def _keep(
+        self, checkpoint: Checkpoint, evidence: Evidence, ranking: list[dict[str, Any]], forced: Forced | None
+    ) -> dict[str, Any]:
+        """Return the decision where the best candidate is the champion: there is nothing to decide, or to log."""
+        assert self.last is not None  # there is a champion
+        version = checkpoint.facts["version"]
+        if forced:
+            raise PipelineError(f"{version} is the champion already")
+        predicted = evidence.predictions[version].set_index("face_id").predicted.loc[evidence.faces.face_id]
+        score = macro_f1(evidence.faces.label_id.to_numpy(), predicted.to_numpy())
+        since = f"{version} is the champion already, by {self.last.kind} at {self.last.at}: {self.last.why}"
+        verdict = Verdict((Check("new", False, since),), score, score)
+        return self._describe(checkpoint, verdict, evidence, ranking, "kept")
+
+    def _judge(
+        self,
+        checkpoint: Checkpoint,
+        folder: Path,
+        evidence: Evidence,
+        ranking: list[dict[str, Any]],
+        forced: Forced | None,
+    ) -> Verdict:
+        faces, version, file = evidence.faces, checkpoint.facts["version"], folder / registry.MODEL_FILE
+        predictor = Predictor(file, name=self.name, version=version)
+        some = read_images(evidence.folder, some_of(faces, self.params.package.faces))
+        prove_parity(checkpoint, predictor, some, self.params.package.tolerance)
+        candidate = Candidate(
+            valid_data=evidence.valid_data,
+            dirty={"true": True, "false": False}.get(self._run(checkpoint).data.tags.get("git_dirty", "")),
+            megabytes=file.stat().st_size / 1e6,
+            milliseconds=measure_milliseconds(predictor, predictor.stack(predictor.faces(some[0], detect=False))),
+        )
+        broken: list[Check] = []
+        champion = None
+        try:
+            champion = self._champion_answers(evidence)
+        except PipelineError as error:
+            if not forced:
+                raise
+            broken = [Check("compared", False, str(error))]  # who forces a version may have this very reason
+        verdict = judge(
+            faces,
+            answer_all(predictor, evidence.folder, faces),
+            champion,
+            candidate,
+            self.params.promote,
+            choices=len(ranking) if "validation" in set(faces.split) else 1,
+        )
+        if note := next(entry["note"] for entry in ranking if entry["version"] == version):
+            broken.append(Check("not set aside", False, f"it {note}"))
+        return replace(verdict, checks=(*verdict.checks, *broken))
+
+    def _champion_answers(self, evidence: Evidence) -> NDArray[np.float32] | None:
+        if self.champion is None:
+            return None
+        file = registry.fetch(self.champion, self.models) / registry.MODEL_FILE
+        predictor = Predictor(file, name=self.name, version=str(self.champion.version))
+        return answer_all(predictor, evidence.folder, evidence.faces)
+
+    def _describe(
+        self,
+        checkpoint: Checkpoint,
+        verdict: Verdict,
+        evidence: Evidence,
+        ranking: list[dict[str, Any]],
+        outcome: str,
+    ) -> dict[str, Any]:
+        faces_sha256 = identify(evidence.faces)
+        return {
+            **verdict.numbers(),
+            "promoted": outcome in ("promoted", "forced"),
+            "outcome": outcome,
+            "model": self.name,
+            "candidate": checkpoint.facts["version"],
+            "weights_sha256": checkpoint.sha256(),
+            "forced": None,
+            "faces": len(evidence.faces),
+            "faces_sha256": faces_sha256,
+            "looks": count_looks(self.client, self.name, faces_sha256),
+            "ranking": ranking,
+            "champion": self.champion and _name(self.champion, verdict.champion_macro_f1),
+        }
+
+    def _promote(self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any]) -> None:
+        """Register the candidate, and let it be champion, unless somebody else changed that meanwhile.
+
+        It may be registered already, by one who was interrupted. Until the event is written nothing has happened, and
+        behind it whoever comes next carries it out (see `pipeline.history`).
+        """
+        version = self._register(checkpoint, folder, decision)
+        registry.fetch(version, self.models)  # what can not be had must not become champion
+        decision["champion"] = _name(version, decision["candidate_macro_f1"])
+        kind: history.Kind = "forced promotion" if decision["forced"] else "promotion"
+        with logged(self.client, decision):
+            history.append(self.client, self.last, kind, version, decision["forced"] or decision["reason"])
+        self._settle()
+
+    def _register(self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any]) -> ModelVersion:
+        model_sha256 = sha256_of(folder / registry.MODEL_FILE)
+        if same := registry.find_same(self.client, self.name, model_sha256):
+            return same
+        run, made_of = self._run(checkpoint), lineage.gather(checkpoint.recipe.data)
+        write_json(folder / lineage.FILE, made_of)
+        tags = {
+            "recipe": checkpoint.facts["version"],
+            "scale": checkpoint.facts["scale"],
+            "weights_sha256": checkpoint.sha256(),
+            "model_sha256": model_sha256,
+            "test_macro_f1": f"{decision['candidate_macro_f1']:.6f}",
+            "faces_sha256": decision["faces_sha256"],
+            **{name: run.data.tags.get(name, "unknown") for name in ("git_commit", "git_dirty", "data_hash")},
+            **{f"data.{name}": sha256 for name, sha256 in checkpoint.facts["data"].items()},
+            **{f"dvc.{path}": md5 for path, md5 in made_of["dvc"].items()},
+        }
+        return registry.register(self.client, self.name, run.info.run_id, folder, tags)
+
+    def _run(self, checkpoint: Checkpoint) -> Run:
+        """Return the run that made the weights, or one in its place if the tracking store lost it."""
+        version = checkpoint.facts["version"]
+        return self.client.get_run(tracking.run_of(self.client, version, checkpoint.facts, checkpoint.sha256()))
+
+
+def _name(champion: ModelVersion, score: float | None) -> dict[str, Any]:
+    return {
+        "version": str(champion.version),
+        "recipe": champion.tags.get("recipe", "unknown"),
+        "weights_sha256": champion.tags.get("weights_sha256", "unknown"),
+        "macro_f1": score,
+    }

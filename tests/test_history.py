@@ -1,0 +1,142 @@
+"""The record of champions, in a real registry."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import tracking
+from pipeline.errors import PipelineError
+from pipeline.history import append, read_history, set_aside, settle
+
+NAME = "expression-classifier-sample"
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = tracking.connect()
+    client.create_registered_model(NAME)
+    return client
+
+
+def made(client, weights):
+    return client.create_model_version(NAME, "file:///nowhere", tags={"weights_sha256": weights})
+
+
+def aliases(client):
+    return {alias: str(number) for alias, number in client.get_registered_model(NAME).aliases.items()}
+
+
+def test_without_events_there_is_nothing(client):
+    assert read_history(client, NAME) == []
+    assert settle(client, NAME) is None
+    assert set_aside(client, NAME) == {}
+
+
+def test_the_aliases_follow_the_last_event(client):
+    one, two = made(client, "a"), made(client, "b")
+    first = append(client, None, "promotion", one, "there is no champion yet")
+    assert settle(client, NAME) == first
+    assert aliases(client) == {"champion": "1"}
+    second = append(client, first, "promotion", two, "it is better")
+    assert aliases(client) == {"champion": "1"}  # until somebody carries it out
+    assert settle(client, NAME) == second
+    assert aliases(client) == {"champion": "2", "previous": "1"}
+    assert [(event.version, event.previous, event.why) for event in read_history(client, NAME)] == [
+        ("1", "", "there is no champion yet"),
+        ("2", "1", "it is better"),
+    ]
+
+
+def test_an_alias_that_was_moved_by_hand_is_put_back(client):
+    one, two = made(client, "a"), made(client, "b")
+    first = append(client, None, "promotion", one, "first")
+    append(client, first, "promotion", two, "better")
+    client.set_registered_model_alias(NAME, "champion", "1")
+    settle(client, NAME)
+    assert aliases(client) == {"champion": "2", "previous": "1"}
+
+
+def test_of_two_that_know_the_same_only_the_first_counts(client):
+    one, two, three = (made(client, weights) for weights in "abc")
+    first = append(client, None, "promotion", one, "first")
+    append(client, first, "promotion", two, "better")
+    with pytest.raises(PipelineError, match=f"the champion of {NAME} was changed by somebody else in the meantime"):
+        append(client, first, "promotion", three, "better, too")
+    settle(client, NAME)
+    assert aliases(client) == {"champion": "2", "previous": "1"}
+    assert [event.version for event in read_history(client, NAME)] == ["1", "2"]
+    # Who looks again may go on from there.
+    append(client, read_history(client, NAME)[-1], "promotion", three, "still better")
+    assert [event.version for event in read_history(client, NAME)] == ["1", "2", "3"]
+
+
+RIVAL = """
+import sys
+from pipeline import history, tracking
+client = tracking.connect()
+champion = client.get_model_version(sys.argv[1], sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    history.append(client, None, "promotion", champion, "mine")
+    print("won")
+except Exception as error:
+    print(f"lost: {error}")
+"""
+
+
+def test_of_processes_that_write_at_once_exactly_one_wins(client):
+    versions = [made(client, weights).version for weights in "abcd"]
+    command = [sys.executable, "-c", RIVAL, NAME]
+    rivals = [
+        subprocess.Popen([*command, str(version)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for version in versions
+    ]
+    for rival in rivals:
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "ready\n"
+    with ThreadPoolExecutor() as pool:
+        said = [output for output, _ in pool.map(lambda rival: rival.communicate("go\n"), rivals)]
+    assert sum(output == "won\n" for output in said) == 1, said
+    assert sum("was changed by somebody else" in output for output in said) == 3, said
+    (event,) = read_history(client, NAME)
+    assert said[versions.index(int(event.version))] == "won\n"
+
+
+def test_what_a_person_set_aside_is_known_by_its_weights_until_it_comes_back(client):
+    one, two = made(client, "a"), made(client, "b")
+    first = append(client, None, "promotion", one, "first")
+    second = append(client, first, "promotion", two, "better")
+    assert set_aside(client, NAME) == {}
+    third = append(client, second, "rollback", one, "it takes children for old")
+    assert set_aside(client, NAME) == {"b": third}
+    fourth = append(client, third, "forced promotion", two, "there are no children here")
+    assert set_aside(client, NAME) == {"a": fourth}
+
+
+def test_an_event_that_was_written_twice_since_its_answer_was_lost_counts_once(client, monkeypatch):
+    one = made(client, "a")
+    create = MlflowClient.create_model_version
+
+    def twice(*arguments, **named):
+        create(*arguments, **named)
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", twice)
+    first = append(client, None, "promotion", one, "first")
+    assert read_history(client, NAME) == [first]
+
+
+def test_a_long_history_is_read_whole(client, monkeypatch):
+    one = made(client, "a")
+    last = None
+    for number in range(5):
+        last = append(client, last, "promotion", one, str(number))
+    search = MlflowClient.search_model_versions
+    monkeypatch.setattr(MlflowClient, "search_model_versions", lambda *a, **k: search(*a, **{**k, "max_results": 2}))
+    assert [event.why for event in read_history(client, NAME)] == list("01234")
