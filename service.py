@@ -1,9 +1,13 @@
 """The Bento: a front service reads pictures and finds faces, and the network behind it answers for their crops."""
 
-import json
+import asyncio
+import atexit
 import logging
 import os
+import shutil
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +23,33 @@ sys.path.insert(0, str(ROOT / "src"))  # inside a Bento the package lies beside 
 
 from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
-from pipeline.pointer import choose_model  # noqa: E402
+from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import Predictor  # noqa: E402
+from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
 from pipeline.transforms import encode  # noqa: E402
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 
-SERVED = "FER_SERVED"
+SLOTS_FILE = "FER_SLOTS"  # set here, for the processes that are started
 WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
+LOOK_EVERY = 1.0  # seconds between two looks at the pointer
+LOOK_AGAIN = 10.0  # seconds, where it names what can not be served
 
 
-def open_served() -> Predictor:
-    """Open the model that was chosen when the server started."""
-    served, yunet = json.loads(os.environ[SERVED]), os.environ.get("FER_YUNET")
-    file = Path(served.pop("model_file"))
-    return Predictor(file, **served, yunet=Path(yunet) if yunet else None)
+def pointer_file() -> Path:
+    """Return the pointer that is followed."""
+    return Path(os.environ.get("FER_POINTER", ROOT / "models" / "champion.json"))
+
+
+def slots_file() -> Path:
+    """Return the file by which the processes agree."""
+    return Path(os.environ[SLOTS_FILE])
+
+
+def _stamps() -> list[tuple[int, int] | None]:
+    """Return what changes when a pointer is written: of the champion's, and of the ready-made model's beside it."""
+    files = (pointer_file(), pointer_file().parent / READY_MADE)
+    return [(file.stat().st_mtime_ns, file.stat().st_ino) if file.exists() else None for file in files]
 
 
 @bentoml.service(
@@ -44,17 +60,35 @@ def open_served() -> Predictor:
     runner_connection={"max_requests": 10**9, "max_age": 1e9},
 )
 class ExpressionClassifier:
-    """The network, one batch at a time."""
+    """The network, one batch at a time; two of them while the service goes over from one to the other."""
 
     def __init__(self) -> None:
-        """Open the network."""
-        self._predictor = open_served()
+        """Open what the service holds."""
+        self._predictors = {slot: served.open() for slot, served in read_slots(slots_file()).models.items()}
 
+    @bentoml.api
+    def load(self, slot: str) -> str:
+        """Open what has come into a slot, and return its content's SHA-256."""
+        served = read_slots(slots_file()).models[slot]
+        self._predictors[slot] = served.open()
+        return served.sha256
+
+    @bentoml.api
+    def close(self, slot: str) -> bool:
+        """Let go of what is in a slot; return whether there was anything."""
+        return self._predictors.pop(slot, None) is not None
+
+    # A batch has faces of one size and answers of one network, so each slot has a queue of its own.
     # `max_latency_ms` sheds load and does not gather it: small values refuse requests that could be answered.
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=30_000)
-    def classify(self, faces: np.ndarray) -> np.ndarray:
-        """Map uint8 faces (n, size, size, 3) to float32 probabilities (n, 7)."""
-        return self._predictor.probabilities(faces)
+    def classify_a(self, faces: np.ndarray) -> np.ndarray:
+        """Map uint8 faces (n, size, size, 3) to float32 probabilities (n, 7), by the network in the first slot."""
+        return self._predictors["a"].probabilities(faces)
+
+    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=30_000)
+    def classify_b(self, faces: np.ndarray) -> np.ndarray:
+        """Do the same by the network in the second slot."""
+        return self._predictors["b"].probabilities(faces)
 
 
 @bentoml.service(name="expression_service", workers=1, traffic={"max_concurrency": 64, "timeout": 60})
@@ -66,30 +100,30 @@ class ExpressionService:
 
     def __init__(self) -> None:
         """Open what reads pictures and finds faces; one thread a core works on them."""
-        self._predictor = open_served()
+        self._slots = read_slots(slots_file())
+        self._predictor = self._slots.served.open()
         self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._busy = Counter[str]()  # requests in each slot
 
     @bentoml.on_deployment
     def choose() -> None:  # type: ignore[misc]
-        """Choose once, before any process starts: all serve the same model, also one that is started again later."""
+        """Choose before any process starts: all serve the same model, also one that is started again later."""
         try:
-            pointer, file = choose_model(Path(os.environ.get("FER_POINTER", ROOT / "models" / "champion.json")))
-            os.environ[SERVED] = json.dumps(
-                {"model_file": str(file.resolve()), "name": pointer.name, "version": pointer.version}
-            )
-            open_served()  # what cannot be served is told here, once, and not by processes that die in turn
+            served = Served.of(*choose_model(pointer_file()))
+            served.open()  # what cannot be served is told here, once, and not by processes that die in turn
+            folder = tempfile.mkdtemp(prefix="expression-service-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            os.environ[SLOTS_FILE] = str(Path(folder) / "slots.json")
+            write_slots(slots_file(), Slots({SLOTS[0]: served}, SLOTS[0]))
         except PipelineError as error:
             sys.exit(f"error: {error}")
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
-        """Send the network some faces before anybody is told that the service is ready."""
-        network = self.classifier.to_async
-        await network.wait_until_server_ready(300)
-        await run_sync(self._predictor.faces, encode(np.zeros((64, 64, 3), np.uint8)))
-        size = self._predictor.image_size
-        for _ in range(WARM_UP_CALLS):
-            await network.call("classify", np.zeros((1, size, size, 3), np.uint8))
+        """Send the network some faces before anybody is told that the service is ready; then follow the pointer."""
+        await self.classifier.to_async.wait_until_server_ready(300)
+        await self._warm_up(self._predictor, self._slots.current)
+        self._following = asyncio.create_task(self._follow())
 
     def describe(self) -> dict[str, Any]:
         """Return the model's name, version and facts."""
@@ -97,12 +131,59 @@ class ExpressionService:
 
     async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
         """Answer for one encoded image; raises `ImageError`, or `OverloadedError` where the network has no time."""
-        found = await run_sync(self._predictor.faces, image, detect, limiter=self._threads)
-        rows = await self._classify(self._predictor.stack(found)) if found else np.empty((0, 7), np.float32)
-        return self._predictor.answer([face for face, _ in found], rows)
+        predictor, slot = self._predictor, self._slots.current  # to the end, also if the pointer moves meanwhile
+        self._busy[slot] += 1
+        try:
+            found = await run_sync(predictor.faces, image, detect, limiter=self._threads)
+            rows = await self._classify(predictor.stack(found), slot) if found else np.empty((0, 7), np.float32)
+        finally:
+            self._busy[slot] -= 1
+        return predictor.answer([face for face, _ in found], rows)
 
-    async def _classify(self, faces: np.ndarray) -> np.ndarray:
-        classify = self.classifier.to_async.classify
+    async def _follow(self) -> None:
+        """Go over to another model when the pointer names one; one that can not be served is told, and not followed."""
+        seen, complained = None, ""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if (stamps := _stamps()) == seen:
+                continue
+            try:
+                served = Served.of(*await run_sync(choose_model, pointer_file()))
+                if served != self._slots.served:
+                    await self._go_over(served)
+                seen, complained = stamps, ""
+            except (PipelineError, BentoMLException, aiohttp.ClientError, TimeoutError) as error:
+                if str(error) != complained:
+                    log.error("%s version %s stays: %s", self._predictor.name, self._predictor.version, error)
+                complained = str(error)
+                await asyncio.sleep(LOOK_AGAIN)
+
+    async def _go_over(self, served: Served) -> None:
+        """Open a model beside the present one, send it what comes from then on; close the former when it is idle."""
+        former, slot = self._slots.current, self._slots.free
+        predictor = await run_sync(served.open)
+        beside = self._slots.with_model(slot, served)
+        write_slots(slots_file(), beside)
+        await self.classifier.to_async.call("load", slot=slot)
+        await self._warm_up(predictor, slot)
+        log.info("%s version %s now, after version %s", served.name, served.version, self._predictor.version)
+        self._slots, self._predictor = beside.switched_to(slot), predictor
+        write_slots(slots_file(), self._slots)
+        while self._busy[former]:
+            await asyncio.sleep(LOOK_EVERY)
+        self._slots = self._slots.without(former)
+        write_slots(slots_file(), self._slots)
+        await self.classifier.to_async.call("close", slot=former)
+
+    async def _warm_up(self, predictor: Predictor, slot: str) -> None:
+        await run_sync(predictor.faces, encode(np.zeros((64, 64, 3), np.uint8)))
+        size = predictor.image_size
+        for _ in range(WARM_UP_CALLS):
+            await self.classifier.to_async.call(f"classify_{slot}", np.zeros((1, size, size, 3), np.uint8))
+
+    async def _classify(self, faces: np.ndarray, slot: str) -> np.ndarray:
+        network = self.classifier.to_async
+        classify = network.classify_a if slot == SLOTS[0] else network.classify_b
         try:
             try:
                 return await classify(faces)

@@ -6,20 +6,23 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from toys import encoded, picture, png_bomb, toy_model
+from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network
 
+from pipeline.export import export_onnx
 from pipeline.files import sha256_of
 from pipeline.labels import LABELS
-from pipeline.pointer import Pointer, write_pointer
+from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictor import Predictor
 from pipeline.transforms import Image
 
@@ -273,6 +276,77 @@ def test_every_route_is_described_and_nothing_is_loaded_from_elsewhere(client: h
 def test_bentoml_still_answers_for_health_and_metrics(client: httpx.Client) -> None:
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
     assert "bentoml_service_request_total" in client.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def other(folder: Path) -> Pointer:
+    """Another version beside the champion: a network that wants smaller faces."""
+    file = folder / "registry" / "4.onnx"
+    export_onnx(toy_network(32), file, image_size=32, facts=toy_facts(image_size=32, version="v9"))
+    return Pointer("expression-classifier-sample", "4", "registry/4.onnx", sha256_of(file))
+
+
+def wait_until_served(client: httpx.Client, version: str) -> None:
+    end = time.monotonic() + 30
+    while client.get("/model").json()["version"] != version:
+        assert time.monotonic() < end, f"version {version} is not served"
+        time.sleep(0.1)
+
+
+def test_a_running_server_follows_the_pointer_and_loses_no_request(
+    client: httpx.Client, folder: Path, other: Pointer
+) -> None:
+    first = read_pointer(folder / "champion.json")
+    images = [encoded(".png", picture(seed=seed)) for seed in range(4)]
+    answers: list[tuple[int, httpx.Response]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            answers.append((turn % 4, client.post("/predict?detect=false", content=images[turn % 4])))
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(8):
+            threads.submit(ask)
+        try:
+            for pointer in (other, first, other, first):
+                write_pointer(folder / "champion.json", pointer)
+                wait_until_served(client, pointer.version)
+                time.sleep(0.5)
+        finally:
+            stop.set()
+            write_pointer(folder / "champion.json", first)
+    assert {answer.status_code for _, answer in answers} == {200}
+    predictors = {
+        pointer.version: Predictor(folder / pointer.location, name=pointer.name, version=pointer.version)
+        for pointer in (first, other)
+    }
+    expected = {
+        (version, turn): predictor.predict(image, detect=False)["faces"][0]["probabilities"]
+        for version, predictor in predictors.items()
+        for turn, image in enumerate(images)
+    }
+    for turn, answer in answers:
+        said = answer.json()
+        found = said["faces"][0]["probabilities"]
+        assert found == pytest.approx(expected[said["model"]["version"], turn], abs=1e-5)
+    assert {answer.json()["model"]["version"] for _, answer in answers} == {"3", "4"}
+
+
+def test_what_can_not_be_served_is_not_followed(client: httpx.Client, folder: Path, other: Pointer) -> None:
+    first = read_pointer(folder / "champion.json")
+    write_pointer(folder / "champion.json", replace(other, sha256="0" * 64))
+    try:
+        end = time.monotonic() + 20
+        while "version 3 stays" not in (log := (folder / "server.log").read_text()):
+            assert time.monotonic() < end, log[-3000:]
+            time.sleep(0.2)
+        assert "is not the model that" in log
+        check(client.post("/predict?detect=false", content=JPEG).json())
+    finally:
+        write_pointer(folder / "champion.json", first)
 
 
 def test_without_a_model_the_server_says_what_to_do(tmp_path: Path) -> None:
