@@ -55,7 +55,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import service
 service.ExpressionService.inner.choose()
-answer = service.open_served().predict(open(sys.argv[2], "rb").read(), detect=False)
+answer = service.read_slots(service.slots_file()).served.open().predict(open(sys.argv[2], "rb").read(), detect=False)
 loaded = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "mlflow", "dvc", "timm", "pandas"})
 code = [module.__file__ for name, module in sys.modules.items() if name.startswith("pipeline.")]
 print(json.dumps({"faces": len(answer["faces"]), "loaded": loaded, "code": code}))

@@ -105,7 +105,9 @@ def settle(client: MlflowClient, name: str) -> Event | None:
     events = read_history(client, name)
     if not events:
         champion = find_champion(client, name)
-        return champion and append(client, None, "promotion", champion, "was champion before there was a history")
+        if champion is None:
+            return None
+        return append(client, None, "promotion", champion, "was champion before there was a history")
     last = events[-1]
     aliases = {CHAMPION: last.version, PREVIOUS: last.previous}
     for alias, version in aliases.items():

@@ -29,7 +29,7 @@ OPTIMIZERS: dict[str, Any] = {
     "rmsprop": optim.RMSprop,
     "muon": Muon,
 }
-NESTEROV = {"sgd": {"momentum": 0.9, "nesterov": True}, "muon": {"nesterov": True}}
+NESTEROV: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9, "nesterov": True}, "muon": {"nesterov": True}}
 
 
 def build_optimizer(network: ExpressionNetwork, optimizer: Optimizer) -> optim.Optimizer:

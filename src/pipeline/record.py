@@ -36,8 +36,9 @@ def restore(client: MlflowClient, name: str, models: Path) -> bool:
     """
     file = models / FILE
     kept = read_json(file).get(name) if file.exists() else None
-    events = [history.Event(**event) for event in kept["events"]] if kept else []
-    folder = models / kept["folder"] if kept else models
+    if kept is None:
+        return False
+    events, folder = [history.Event(**event) for event in kept["events"]], models / kept["folder"]
     if not history.is_cut_off(client, name, events) or not (folder / registry.MODEL_FILE).exists():
         return False
     champion = registry.find_same(client, name, kept["tags"]["model_sha256"])

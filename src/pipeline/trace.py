@@ -48,7 +48,7 @@ def trace(client: MlflowClient, version: ModelVersion, models: Path, bento: str 
     folder = registry.fetch(version, models)
     facts, tags = read_json(folder / FACTS), version.tags
     lineage = read_json(folder / FILE) if (folder / FILE).exists() else {}
-    run = client.get_run(version.run_id)
+    run = client.get_run(str(version.run_id))
     state = {"true": "with uncommitted changes", "false": "clean"}.get(tags.get("git_dirty", ""), "state unknown")
     environment = lineage.get("environment", {})
     told: dict[str, Any] = {
