@@ -77,6 +77,13 @@ def test_one_that_was_interrupted_is_finished_and_not_turned_around(two_champion
     assert aliases() == {"champion": "1", "previous": "2"}
 
 
+def test_what_was_forced_can_be_undone(two_champions):
+    decide(two_champions.parents[1], "v1", "v2 takes children for old")
+    assert served(two_champions) == "v1"
+    roll_back(two_champions, "it did so, too")
+    assert served(two_champions) == "v2"
+
+
 def test_a_version_can_be_named(two_champions):
     event = roll_back(two_champions, "it takes children for old", to="1")
     assert event.version == "1"

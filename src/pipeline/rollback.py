@@ -21,7 +21,7 @@ def roll_back(pointer_file: Path, why: str, to: str | None = None) -> history.Ev
     Args:
         pointer_file: the champion's pointer; it is moved last.
         why: in a sentence.
-        to: number of the version; by default the latest champion before that nobody set aside.
+        to: number of the version; by default the latest champion before that nobody rolled back.
 
     Raises:
         PipelineError: if there is no such version, or it can not be served, or somebody else changed the champion
@@ -58,9 +58,9 @@ def roll_back(pointer_file: Path, why: str, to: str | None = None) -> history.Ev
 
 
 def _former(client: MlflowClient, name: str) -> str | None:
-    """Return the number of the latest champion before the present one that nobody set aside."""
+    """Return the number of the latest champion before the present one that nobody rolled back."""
     events, aside = history.read_history(client, name), history.set_aside(client, name)
-    unwanted = {events[-1].weights_sha256, *aside}
+    unwanted = {events[-1].weights_sha256, *(sha256 for sha256, event in aside.items() if event.kind == "rollback")}
     return next((event.version for event in reversed(events) if event.weights_sha256 not in unwanted), None)
 
 
