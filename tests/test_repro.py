@@ -93,6 +93,13 @@ def test_a_lost_store_gets_its_champion_back_without_training(first, repro, clon
     assert repro()[1] == set()
 
 
+def test_the_champion_can_be_made_again(first, repro):
+    said, ran = repro("reproduce", "expression-classifier-sample@champion")
+    assert any(stage.startswith("train@") for stage in ran)
+    assert "the weights are the same" in said
+    assert "can be reproduced: all scores agree within 0.02" in said
+
+
 def test_a_changed_recipe_runs_that_version_and_what_follows(first, repro, clone):
     params = yaml.safe_load((clone / "params.yaml").read_text())
     params["recipes"]["v1"]["at_sample"]["epochs"] = 1

@@ -1,11 +1,7 @@
 """The `pipeline` command: check the parameters, rebuild everything, change the champion, sweep over a recipe."""
 
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +10,7 @@ import typer
 from pipeline.command import as_sentence, speak_plainly
 from pipeline.errors import PipelineError
 from pipeline.params import NO_PATHS, Params, load_params
+from pipeline.repro import run_dvc
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,17 +46,17 @@ def repro() -> None:
         _check(params)
         for dataset in replaced_sources(params, RAW):
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
-            _dvc("repro", "--single-item", "--force", f"download@{dataset}")
-        _dvc("repro")
+            run_dvc("repro", "--single-item", "--force", f"download@{dataset}")
+        run_dvc("repro")
         for version in versions_without_run(params, Path("models")):
             typer.echo(f"the tracking store has no run of {version} any more; its evaluation makes one")
-            _dvc("repro", "--single-item", "--force", f"evaluate@{version}")
+            run_dvc("repro", "--single-item", "--force", f"evaluate@{version}")
         stale = stale_stages(POINTER, PROMOTION, PACKAGE)
         for stage in stale:
             typer.echo(f"what {stage} left in the registry or the Bento store is gone, or was changed")
-            _dvc("repro", "--single-item", "--force", stage)
+            run_dvc("repro", "--single-item", "--force", stage)
         if stale:
-            _dvc("repro", "compare")  # it marks the champion
+            run_dvc("repro", "compare")  # it marks the champion
         typer.echo(_champion())
         typer.echo(f"the versions side by side: {PAGE}")
 
@@ -73,11 +70,11 @@ def promote(
     """Let the gate decide about all versions in `run`, or, with --force and --why, make one of them champion."""
     with as_sentence():
         if version is None and not force and not why:
-            _dvc("repro", "promote")
+            run_dvc("repro", "promote")
             return
         if not (version and force and why):
             raise PipelineError("only the gate promotes; to overrule it, name a version and give --force and --why")
-        _dvc("repro", "--single-item", "--force", "promote", FER_FORCE=version, FER_FORCE_WHY=why)
+        run_dvc("repro", "--single-item", "--force", "promote", FER_FORCE=version, FER_FORCE_WHY=why)
         typer.echo(f"{version} is the champion now; `make repro` packages it")
 
 
@@ -140,6 +137,35 @@ def trace(
             typer.echo(f"{version.name}/{version.version} ({version.tags['recipe']}): its {', '.join(matched)}")
         if not made:
             raise PipelineError(f"no registered version was made from {what}")
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(help="NAME@ALIAS or NAME/NUMBER")],
+    tolerance: Annotated[float, typer.Option(min=0, help="by which a score may differ")] = 0.02,
+) -> None:
+    """Make a registered version again from its commit, parameters and data, and compare the scores.
+
+    On the same machine they are the same; another processor or GPU rounds otherwise, which training makes larger. The
+    registry keeps the outcome. An interrupted call goes on at the next one.
+    """
+    from pipeline import tracking
+    from pipeline.reproduction import changed_packages, describe
+    from pipeline.reproduction import reproduce as make_again
+    from pipeline.trace import find
+
+    with as_sentence(), tracking.answering():
+        client = tracking.connect()
+        version = find(client, what)
+        for package in changed_packages(version, POINTER.parent):
+            typer.echo(f"warning: here is {package}")
+        if version.tags.get("git_dirty") != "false":
+            typer.echo("warning: it was made with uncommitted changes; of these, only params.yaml is known")
+        outcome = make_again(client, version, POINTER.parent)
+        typer.echo(describe(outcome))
+        if beyond := outcome.beyond(tolerance):
+            raise PipelineError(f"{', '.join(beyond)} differ by more than {tolerance}")
+        typer.echo(f"{version.name} version {version.version} can be reproduced: all scores agree within {tolerance}")
 
 
 @app.command()
@@ -263,19 +289,6 @@ def _champion() -> str:
     mine = decided.get(packaged["model"])  # none, where a real champion stays, and all versions in `run` are drawn ones
     score = f" (recipe {mine['recipe']}), macro-F1 {mine['macro_f1']:.3f} on the test faces" if mine else ""
     return f"champion: {packaged['model']} version {packaged['version']}{score}; Bento {packaged['bento']}"
-
-
-def _dvc(*arguments: str, **variables: str) -> None:
-    # The stages' `python` is this one, also where its environment is not activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    # Ctrl-C reaches DVC and its stage as well. They end in order, where one that is killed leaves DVC's locks behind.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    code = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], env={**os.environ, **variables, "PATH": path}
-    ).returncode
-    signal.signal(signal.SIGINT, before)
-    if code:
-        sys.exit(code)  # DVC has told what failed
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pipeline.pointer import SAMPLE_SUFFIX, Pointer
 MODEL = "expression-classifier"
 CHAMPION, PREVIOUS = "champion", "previous"
 MODEL_FILE = "model.onnx"
+REPRODUCED = "reproduced"  # the tag that says what came out of making a version again
 
 
 def registered_name(*, drawn: bool) -> str:

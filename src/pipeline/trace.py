@@ -8,12 +8,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from pipeline import history, registry
+from pipeline import history, registry, tracking
 from pipeline.checkpoint import FACTS
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.lineage import FILE
 from pipeline.pointer import SAMPLE_SUFFIX
+from pipeline.registry import REPRODUCED
 
 PACKAGES = ("torch", "pytorch-lightning", "timm", "albumentations", "mlflow", "onnxruntime")  # what is named of many
 SHORTEST = 7  # characters of a hash that tell enough
@@ -70,7 +71,8 @@ def trace(client: MlflowClient, version: ModelVersion, models: Path, bento: str 
         ],
         "weights": tags["weights_sha256"],
         "model": tags["model_sha256"],
-        "metrics": [f"{key}: {value:.4f}" for key, value in sorted(run.data.metrics.items()) if _is_score(key)],
+        "metrics": [f"{key}: {value:.4f}" for key, value in tracking.scores_of(run).items()],
+        "reproduced": tags.get(REPRODUCED, "never"),
         "champion": [
             f"{event.at}, by {event.kind}: {event.why}"
             for event in history.read_history(client, version.name)
@@ -102,10 +104,6 @@ def find_made_from(client: MlflowClient, prefix: str) -> list[tuple[ModelVersion
         if matched:
             found.append((version, matched))
     return found
-
-
-def _is_score(key: str) -> bool:
-    return key.split("/")[-1] in ("accuracy", "macro_f1", "ece") and not key.startswith(("train/", "validation/"))
 
 
 def _time(milliseconds: int) -> str:

@@ -137,8 +137,9 @@ def run_of(client: MlflowClient, version: str, facts: Mapping[str, Any], weights
     if run:
         return run.info.run_id
     tags = {"recreated": "true", "scale": str(facts["scale"]), "data_hash": data_hash(facts)}
-    # What is checked out now need not be what made them.
-    tags |= dict.fromkeys(("git_commit", "git_dirty", MLFLOW_GIT_COMMIT), "unknown")
+    # What is checked out now need not be what made them; they say themselves what was.
+    commit = facts.get("git_commit", "unknown")
+    tags |= {"git_commit": commit, "git_dirty": facts.get("git_dirty", "unknown"), MLFLOW_GIT_COMMIT: commit}
     run_id = start_run(client, version, facts, tags)
     finish_run(client, run_id, weights_sha256)
     return run_id
@@ -156,6 +157,15 @@ def log_result(
     )
     for folder, file in files.items():
         client.log_artifact(run_id, str(file), folder or None)
+
+
+def scores_of(run: Run) -> dict[str, float]:
+    """Return those of a run's metrics that say how good the version is, by name."""
+    return {
+        name: value
+        for name, value in sorted(run.data.metrics.items())
+        if name.split("/")[-1] in ("accuracy", "macro_f1", "ece") and not name.startswith(("train/", "validation/"))
+    }
 
 
 def log_scores(
@@ -192,8 +202,8 @@ def log_scores(
         log_result(client, run_of(client, version, facts, weights_sha256), scores, {}, files)
 
 
-def _source_tags(stage: str) -> dict[str, str]:
-    """Return what made a run: the stage, the commit, and whether the tree differs from it.
+def checked_out() -> dict[str, str]:
+    """Return what is checked out here: `git_commit`, and as `git_dirty` whether the tree differs from it.
 
     `dvc.lock` and what it vouches for, metrics and the zoo's ranking, do not count: they change with every run.
     """
@@ -201,10 +211,15 @@ def _source_tags(stage: str) -> dict[str, str]:
     changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
     own = [path for path in changed if not path.removeprefix("zoo/").startswith(("metrics/", "ranking.csv"))]
     own = [path for path in own if not path.endswith("dvc.lock")]
+    return {"git_commit": commit, "git_dirty": str(bool(own)).lower() if commit != "unknown" else commit}
+
+
+def _source_tags(stage: str) -> dict[str, str]:
+    """Return what made a run: the stage, the commit, and whether the tree differs from it."""
+    here = checked_out()
     return {
-        "git_commit": commit,
-        "git_dirty": str(bool(own)).lower() if commit != "unknown" else commit,
-        MLFLOW_GIT_COMMIT: commit,  # and the next two: for MLflow's own columns
+        **here,
+        MLFLOW_GIT_COMMIT: here["git_commit"],  # and the next two: for MLflow's own columns
         MLFLOW_SOURCE_NAME: stage,
         MLFLOW_SOURCE_TYPE: "LOCAL",
     }

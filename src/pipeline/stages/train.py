@@ -213,7 +213,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
         with tracking.killed_unless_done(client, run_id):
             network, training = trained(outbox)
         seconds = training.pop("seconds")  # the same training gives the same files, however long it took
-        save_checkpoint(models / version, network, recipe, {**facts, **training})
+        save_checkpoint(models / version, network, recipe, {**facts, **training, **tracking.checked_out()})
         write_curves(work, curves)
         outbox.send()
         settled = {key: value for key, value in training.items() if key not in ("validation", "epochs")}

@@ -1,0 +1,127 @@
+"""Making a registered version again, from a real repository with a real DVC pipeline that takes no time."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from test_promote import NAME, decide, version, workplace  # noqa: F401
+from typer.testing import CliRunner
+
+from pipeline import registry, tracking
+from pipeline.checkpoint import load_checkpoint
+from pipeline.cli import app
+from pipeline.registry import REPRODUCED
+from pipeline.reproduction import PLACE, Reproduction, describe
+
+DATA = {"fer2013": "ab" * 32}
+# What `train` would learn lies in the commit, so that it is the same again; the score is a file's, as the data is.
+STAGES = {
+    "inputs": ("data/inputs/v1", "mkdir -p data/inputs/v1 && cp faces.json data/inputs/v1"),
+    "train": ("models/v1", "mkdir -p models && cp -r learned models/v1"),
+    "evaluate": ("scored", "python score.py && touch scored"),
+}
+SCORE = """
+from pathlib import Path
+from pipeline import tracking
+from pipeline.checkpoint import load_checkpoint
+made = load_checkpoint(Path("models/v1"))
+client = tracking.connect()
+run = tracking.run_of(client, "v1", made.facts, made.sha256())
+scores = {"own/macro_f1": float(Path("score.txt").read_text()), "train/loss": 1.0}
+tracking.log_result(client, run, scores, {}, {})
+"""
+
+
+def git(*arguments):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=b", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def registered(workplace):  # noqa: F811
+    """Return a repository whose commit made version 1, with .5 on its own faces."""
+    version(workplace, "v1", right=4, data=DATA)
+    version(workplace, "v2", right=2)
+    (workplace / "models" / "v1").rename(workplace / "learned")
+    stages = {
+        name: {"foreach": ["v1"], "do": {"cmd": cmd, "deps": ["params.yaml"], "outs": [out]}}
+        for name, (out, cmd) in STAGES.items()
+    }
+    (workplace / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (workplace / "score.py").write_text(SCORE)
+    (workplace / "score.txt").write_text("0.5")
+    (workplace / "faces.json").write_text(json.dumps(DATA))
+    (workplace / ".gitignore").write_text("mlflow.db\nmlartifacts\ncheckpoints\n/data\n/models\n/metrics\n/predictions\n")
+    git("init", "-q")
+    subprocess.run(["dvc", "init", "-q"], check=True)
+    git("add", ".")
+    git("commit", "-qm", "one")
+    (workplace / "models").mkdir(exist_ok=True)
+    (workplace / "learned").rename(workplace / "models" / "v1")
+    checkpoint, client = load_checkpoint(workplace / "models" / "v1"), tracking.connect()
+    git("checkout", "-q", "learned")
+    run = tracking.start_run(client, "v1", {}, {})
+    tracking.log_result(client, run, {"own/macro_f1": 0.5, "train/loss": 2.0}, {}, {})
+    tracking.finish_run(client, run, checkpoint.sha256())
+    decide(workplace)
+    return workplace
+
+
+def said(*arguments):
+    result = CliRunner().invoke(app, ["reproduce", f"{NAME}@champion", *arguments])
+    return result.exit_code, result.output
+
+
+def champion():
+    return registry.find_champion(tracking.connect(), NAME)
+
+
+def test_what_is_made_again_from_its_own_commit_is_compared_and_the_registry_keeps_it(registered):
+    (registered / "score.txt").write_text("0.9")
+    git("commit", "-qam", "what came later")
+    code, text = said()
+    assert code == 0, text
+    assert "the weights are the same" in text
+    assert f"{NAME} version 1 can be reproduced: all scores agree within 0.02" in text
+    assert "train/loss" not in text
+    assert champion().tags[REPRODUCED].endswith("the same weights, scores differ by 0.0000 at most")
+    assert not list((registered / PLACE).iterdir())
+
+
+def test_other_scores_are_an_error_and_the_registry_keeps_that_too(registered):
+    client, run = tracking.connect(), champion().run_id
+    tracking.log_result(client, run, {"own/macro_f1": 0.7}, {}, {})
+    code, text = said("--tolerance", "0.1")
+    assert code == 1
+    assert "own/macro_f1" in text
+    assert "-0.2000" in text
+    assert "error: own/macro_f1 differ by more than 0.1" in text
+    assert "differ by 0.2000 at most" in champion().tags[REPRODUCED]
+
+
+def test_other_data_is_told_before_anything_is_trained(registered):
+    facts_file = Path(registry.fetch(champion(), registered / "models")) / "model.json"
+    facts_file.write_text(json.dumps({**json.loads(facts_file.read_text()), "data": {"fer2013": "cd" * 32}}))
+    code, text = said()
+    assert code == 1
+    assert "the data is not what the version learned from: fer2013" in text
+    assert not (registered / PLACE / f"{NAME}-1" / "models").exists()
+    assert REPRODUCED not in champion().tags
+
+
+def test_an_unknown_commit_is_told(registered):
+    tracking.connect().set_model_version_tag(NAME, "1", "git_commit", "0" * 40)
+    code, text = said()
+    assert code == 1
+    assert f"commit {'0' * 40} is not in this repository; fetch it" in text
+
+
+def test_scores_stand_side_by_side():
+    outcome = Reproduction({"own/macro_f1": 0.5, "own/ece": 0.1}, {"own/macro_f1": 0.46, "own/ece": 0.1}, False)
+    assert outcome.largest_difference == pytest.approx(0.04)
+    assert outcome.beyond(0.05) == []
+    assert outcome.beyond(0.03) == ["own/macro_f1"]
+    lines = [line.split() for line in describe(outcome).splitlines()]
+    assert ["own/macro_f1", "0.5000", "0.4600", "-0.0400"] in lines
+    assert lines[-1] == "the weights are others".split()
