@@ -52,7 +52,8 @@ def registered(workplace):  # noqa: F811
     (workplace / "score.py").write_text(SCORE)
     (workplace / "score.txt").write_text("0.5")
     (workplace / "faces.json").write_text(json.dumps(DATA))
-    (workplace / ".gitignore").write_text("mlflow.db\nmlartifacts\ncheckpoints\n/data\n/models\n/metrics\n/predictions\n")
+    made = ["mlflow.db", "mlartifacts", "checkpoints", "/data", "/models", "/metrics", "/predictions"]
+    (workplace / ".gitignore").write_text("\n".join(made))
     git("init", "-q")
     subprocess.run(["dvc", "init", "-q"], check=True)
     git("add", ".")
@@ -124,4 +125,4 @@ def test_scores_stand_side_by_side():
     assert outcome.beyond(0.03) == ["own/macro_f1"]
     lines = [line.split() for line in describe(outcome).splitlines()]
     assert ["own/macro_f1", "0.5000", "0.4600", "-0.0400"] in lines
-    assert lines[-1] == "the weights are others".split()
+    assert lines[-1] == ["the", "weights", "are", "others"]

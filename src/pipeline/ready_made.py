@@ -86,7 +86,7 @@ def make_ready(
             "name": name,
             "recipe": checkpoint.recipe.model_dump(exclude_defaults=True),
             "weights_sha256": checkpoint.sha256(),
-            "git_commit": run.get("git_commit"),
+            "git_commit": run.get("git_commit", checkpoint.facts.get("git_commit")),
             "seconds": float(run["seconds"]) if "seconds" in run else None,
             "training_faces": int(learned.sum()),
             "multiply_adds": multiply_adds(checkpoint.network(), checkpoint.recipe.image_size),
