@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory lint ui serve champion constraints clean
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-rollback lint ui serve champion constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,6 +34,9 @@ bench-data: install ## measure harmonizing beside the raw limit, and loading bes
 
 bench-train: install ## measure training beside a bare loop
 	$(BIN)/python benchmarks/training.py
+
+bench-rollback: install ## load the service at half of its capacity, and roll back meanwhile
+	$(BIN)/python benchmarks/rollback.py
 
 bench-memory: install ## measure time and peak memory of the data stages on 200,000 faces
 	$(BIN)/python benchmarks/memory.py

@@ -67,16 +67,14 @@ class ExpressionClassifier:
         self._predictors = {slot: served.open() for slot, served in read_slots(slots_file()).models.items()}
 
     @bentoml.api
-    def load(self, slot: str) -> str:
-        """Open what has come into a slot, and return its content's SHA-256."""
-        served = read_slots(slots_file()).models[slot]
-        self._predictors[slot] = served.open()
-        return served.sha256
+    def fill(self, slot: str) -> None:
+        """Open what has come into a slot."""
+        self._predictors[slot] = read_slots(slots_file()).models[slot].open()
 
-    @bentoml.api
-    def close(self, slot: str) -> bool:
-        """Let go of what is in a slot; return whether there was anything."""
-        return self._predictors.pop(slot, None) is not None
+    @bentoml.api  # BentoML's clients have a `close` of their own
+    def empty(self, slot: str) -> None:
+        """Let go of what is in a slot."""
+        self._predictors.pop(slot, None)
 
     # A batch has faces of one size and answers of one network, so each slot has a queue of its own.
     # `max_latency_ms` sheds load and does not gather it: small values refuse requests that could be answered.
@@ -164,7 +162,7 @@ class ExpressionService:
         predictor = await run_sync(served.open)
         beside = self._slots.with_model(slot, served)
         write_slots(slots_file(), beside)
-        await self.classifier.to_async.call("load", slot=slot)
+        await self.classifier.to_async.call("fill", slot=slot)
         await self._warm_up(predictor, slot)
         log.info("%s version %s now, after version %s", served.name, served.version, self._predictor.version)
         self._slots, self._predictor = beside.switched_to(slot), predictor
@@ -173,7 +171,8 @@ class ExpressionService:
             await asyncio.sleep(LOOK_EVERY)
         self._slots = self._slots.without(former)
         write_slots(slots_file(), self._slots)
-        await self.classifier.to_async.call("close", slot=former)
+        await self.classifier.to_async.call("empty", slot=former)
+        log.info("the former version is closed")
 
     async def _warm_up(self, predictor: Predictor, slot: str) -> None:
         await run_sync(predictor.faces, encode(np.zeros((64, 64, 3), np.uint8)))

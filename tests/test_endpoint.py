@@ -293,6 +293,13 @@ def wait_until_served(client: httpx.Client, version: str) -> None:
         time.sleep(0.1)
 
 
+def wait_until_logged(folder: Path, text: str, times: int = 1) -> None:
+    end = time.monotonic() + 30
+    while (log := (folder / "server.log").read_text()).count(text) < times:
+        assert time.monotonic() < end, log[-3000:]
+        time.sleep(0.2)
+
+
 def test_a_running_server_follows_the_pointer_and_loses_no_request(
     client: httpx.Client, folder: Path, other: Pointer
 ) -> None:
@@ -328,6 +335,8 @@ def test_a_running_server_follows_the_pointer_and_loses_no_request(
         for version, predictor in predictors.items()
         for turn, image in enumerate(images)
     }
+    wait_until_logged(folder, "the former version is closed", times=4)
+    assert "stays" not in (folder / "server.log").read_text()
     for turn, answer in answers:
         said = answer.json()
         found = said["faces"][0]["probabilities"]
@@ -339,11 +348,8 @@ def test_what_can_not_be_served_is_not_followed(client: httpx.Client, folder: Pa
     first = read_pointer(folder / "champion.json")
     write_pointer(folder / "champion.json", replace(other, sha256="0" * 64))
     try:
-        end = time.monotonic() + 20
-        while "version 3 stays" not in (log := (folder / "server.log").read_text()):
-            assert time.monotonic() < end, log[-3000:]
-            time.sleep(0.2)
-        assert "is not the model that" in log
+        wait_until_logged(folder, "version 3 stays")
+        assert "is not the model that" in (folder / "server.log").read_text()
         check(client.post("/predict?detect=false", content=JPEG).json())
     finally:
         write_pointer(folder / "champion.json", first)

@@ -1,0 +1,195 @@
+"""A rollback under load: does any request fail, and what does it cost those that are answered meanwhile?
+
+A registry in a folder of its own gets two champions, networks of the size of `v8` that learned nothing. The second one
+is served by `bentoml serve`. First so many clients ask as fast as they are answered: that is the capacity. Then
+requests come at half that rate, whether or not the ones before are answered, and in the midst of it somebody types
+`pipeline rollback`. The generator of the load shares the machine with what it measures.
+"""
+
+import argparse
+import asyncio
+import collections
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import torch
+
+from pipeline import history, registry, tracking
+from pipeline.export import export_onnx
+from pipeline.files import sha256_of
+from pipeline.labels import LABELS
+from pipeline.networks import ExpressionNetwork
+from pipeline.params import load_params
+from pipeline.pointer import move_pointer
+from pipeline.sample.person import random_person
+from pipeline.sample.scene import draw_portrait
+
+ROOT = Path(__file__).parents[1]
+RECIPE = "v8"
+CLIENTS, CAPACITY_SECONDS = 16, 10.0
+BEFORE = 0.3  # of the time goes by before the rollback
+WINDOW = 5.0  # seconds from the rollback's command on that are told apart
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request: when it was sent and how long it took, in seconds, and the version that answered, or what failed."""
+
+    sent: float
+    took: float
+    version: str
+    failure: str
+
+
+def register_two(folder: Path) -> Path:
+    """Write two champions, one after the other, into the registry in use, and return the pointer to the second."""
+    client, models, last = tracking.connect(), folder / "models", None
+    for seed in range(2):
+        torch.manual_seed(seed)
+        recipe = load_params(ROOT / "params.yaml").model_copy(update={"scale": "full"}).recipe(RECIPE)
+        made = folder / f"made-{seed}"
+        made.mkdir()
+        facts = {"version": RECIPE, "labels": list(LABELS), "image_size": recipe.image_size, "detector": None}
+        network = ExpressionNetwork(recipe).eval()
+        export_onnx(network, made / registry.MODEL_FILE, image_size=recipe.image_size, facts=facts)
+        sha256 = sha256_of(made / registry.MODEL_FILE)
+        tags = {"recipe": RECIPE, "model_sha256": sha256, "weights_sha256": sha256}
+        run = tracking.start_run(client, RECIPE, {}, {})
+        version = registry.register(client, registry.registered_name(drawn=True), run, made, tags)
+        last = history.append(client, last, "promotion", version, "to have something to roll back")
+        history.settle(client, version.name)
+    pointer_file = models / "champion.json"
+    models.mkdir(exist_ok=True)
+    move_pointer(pointer_file, [registry.point_to(version, models)])
+    return pointer_file
+
+
+async def ask(session: aiohttp.ClientSession, picture: bytes, began: float) -> Answer:
+    """Send one picture."""
+    sent, version, failure = time.monotonic(), "", ""
+    try:
+        async with session.post("/predict", data=picture) as answer:
+            content = await answer.json()
+            version, failure = content.get("model", {}).get("version", ""), content.get("error", "")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        failure = repr(error)
+    return Answer(sent - began, time.monotonic() - sent, version, failure)
+
+
+async def measure_capacity(session: aiohttp.ClientSession, picture: bytes, lasting: float) -> float:
+    """Return the requests a second that are answered where each client waits for its answer."""
+    began = time.monotonic()
+
+    async def go_on() -> int:
+        count = 0
+        while time.monotonic() - began < lasting:
+            count += not (await ask(session, picture, began)).failure
+        return count
+
+    answered = sum(await asyncio.gather(*(go_on() for _ in range(CLIENTS))))
+    return answered / (time.monotonic() - began)
+
+
+async def ask_steadily(
+    session: aiohttp.ClientSession, picture: bytes, rate: float, lasting: float, folder: Path
+) -> tuple[list[Answer], float]:
+    """Send requests at a rate, roll back meanwhile, and return all answers and when the command was given."""
+    began, waiting = time.monotonic(), []
+    at = BEFORE * lasting
+    rollback = None
+    for number in range(int(rate * lasting)):
+        await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+        waiting.append(asyncio.create_task(ask(session, picture, began)))
+        if rollback is None and number / rate >= at:
+            at = time.monotonic() - began
+            command = [
+                sys.executable,
+                "-c",
+                "from pipeline.cli import main; main()",
+                "rollback",
+                "--why",
+                "a benchmark",
+            ]
+            rollback = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=subprocess.DEVNULL)
+    answers = list(await asyncio.gather(*waiting))
+    if rollback is None or await rollback.wait():
+        sys.exit("the rollback failed")
+    return answers, at
+
+
+def report(answers: list[Answer], at: float) -> None:
+    """Print what failed, who answered, and how long it took before, during and after."""
+    failures = collections.Counter(answer.failure for answer in answers if answer.failure)
+    versions = collections.Counter(answer.version for answer in answers if not answer.failure)
+    print(f"  {len(answers)} requests, {sum(failures.values())} failed {dict(failures) or ''}")
+    print("  answers by version: " + ", ".join(f"{name}: {count}" for name, count in sorted(versions.items())))
+    after = [answer.sent + answer.took for answer in answers if answer.version == "1"]
+    if after:
+        print(f"  the first answer of the other version came {min(after) - at:.1f} s after the command was given")
+    parts = {
+        "before": [answer.took for answer in answers if answer.sent < at],
+        f"the next {WINDOW:.0f} s": [answer.took for answer in answers if at <= answer.sent < at + WINDOW],
+        "then": [answer.took for answer in answers if answer.sent >= at + WINDOW],
+    }
+    for name, took in parts.items():
+        worst = statistics.quantiles(took, n=100)[-1]
+        print(f"  {name:<12} median {1000 * statistics.median(took):6.1f} ms, 99 % {1000 * worst:7.1f} ms")
+
+
+async def run(port: int, seconds: float, folder: Path) -> None:
+    """Measure the service at a port."""
+    random = np.random.default_rng(0)
+    picture = draw_portrait(random_person(random), "happy", (480, 640), False, random)
+    timeout, limit = aiohttp.ClientTimeout(30), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout, connector=limit) as session:
+        await measure_capacity(session, picture, CAPACITY_SECONDS / 2)  # does not count
+        capacity = await measure_capacity(session, picture, CAPACITY_SECONDS)
+        print(f"{CLIENTS} clients, each waiting for its answer: {capacity:.0f} requests/s")
+        print(f"at half of it for {seconds:.0f} s, across a rollback:")
+        report(*await ask_steadily(session, picture, capacity / 2, seconds, folder))
+
+
+def wait_until_ready(port: int, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until the service answers."""
+    ready = ["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{port}/readyz"]
+    while subprocess.run(ready, stdout=subprocess.DEVNULL).returncode:
+        if server.poll() is not None:
+            sys.exit("the service did not start")
+        time.sleep(0.5)
+
+
+def main() -> None:
+    """Serve, load, roll back, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30, help="of the load across the rollback")
+    seconds = parser.parse_args().seconds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chdir(folder)
+        os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "BENTOML_HOME": str(folder / "bentoml")}
+        os.environ["FER_POINTER"] = str(register_two(folder))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "bentoml", "serve", "service:ExpressionService", "--host", "127.0.0.1"]
+        server = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, start_new_session=True)
+        try:
+            wait_until_ready(port, server)
+            asyncio.run(run(port, seconds, folder))
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
