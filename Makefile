@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-rollback lint ui serve champion constraints clean
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback lint ui serve champion constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,6 +34,9 @@ bench-data: install ## measure harmonizing beside the raw limit, and loading bes
 
 bench-train: install ## measure training beside a bare loop
 	$(BIN)/python benchmarks/training.py
+
+bench-leaks: install ## train a system without and with the copies of the faces that it is judged by
+	$(BIN)/python benchmarks/leaks.py --epochs 12
 
 bench-rollback: install ## load the service at half of its capacity, and roll back meanwhile
 	$(BIN)/python benchmarks/rollback.py
