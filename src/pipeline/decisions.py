@@ -29,13 +29,8 @@ def count_looks(client: MlflowClient, name: str, faces_sha256: str) -> int:
     if experiment is None:
         return 0
     condition = f"tags.faces_sha256 = '{faces_sha256}' and tags.model = '{name}' and tags.outcome != 'begun'"
-    looks, token = 0, None
-    while True:
-        page = client.search_runs([experiment.experiment_id], condition, page_token=token)
-        looks += len(page)
-        token = page.token
-        if not token:
-            return looks
+    place = [experiment.experiment_id]
+    return sum(1 for _ in tracking.every(lambda token: client.search_runs(place, condition, page_token=token)))
 
 
 def write_report(decision: dict[str, Any]) -> str:

@@ -43,6 +43,17 @@ def macro_f1(label_ids: Ids, predicted: Ids) -> float:
     return float(f1_score(label_ids, predicted, average="macro", zero_division=0))
 
 
+def mean_f1(hits: NDArray[np.int64], named: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return macro-F1 (n,) of n counts of the same classes; one that occurs nowhere is left out.
+
+    Args:
+        hits: (n, classes) true positives.
+        named: (n, classes) how often a class is the true one, and the predicted one, together.
+    """
+    f1 = np.divide(2 * hits, named, out=np.full(hits.shape, np.nan), where=named > 0)
+    return np.nanmean(f1, axis=1)
+
+
 def score_classes(
     label_ids: Ids, probabilities: Probabilities, classes: Sequence[str] = LABELS
 ) -> dict[str, dict[str, Any]]:
@@ -92,9 +103,10 @@ def bootstrap_intervals(counts: NDArray[np.int64], params: EvaluateParams) -> di
     draws = np.random.default_rng(params.seed).multinomial(faces, counts.ravel() / faces, size=params.bootstrap)
     draws = draws.reshape(-1, *counts.shape)
     hits = np.diagonal(draws, axis1=1, axis2=2)
-    named = draws.sum(axis=1) + draws.sum(axis=2)  # 2 tp + fp + fn
-    f1 = np.divide(2 * hits, named, out=np.full(hits.shape, np.nan), where=named > 0)
-    samples = {"accuracy": hits.sum(axis=1) / faces, "macro_f1": np.nanmean(f1, axis=1)}
+    samples = {
+        "accuracy": hits.sum(axis=1) / faces,
+        "macro_f1": mean_f1(hits, draws.sum(axis=1) + draws.sum(axis=2)),
+    }
     return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in samples.items()}
 
 

@@ -12,6 +12,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from pipeline import tracking
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.pointer import SAMPLE_SUFFIX, Pointer
@@ -70,13 +71,10 @@ def ensure_model(client: MlflowClient, name: str) -> None:
 
 def iter_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
     """Give all versions of a registered model, the latest first; none where there is no such model."""
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    order = ["version_number DESC"]
+    return tracking.every(
+        lambda token: client.search_model_versions(f"name = '{name}'", order_by=order, page_token=token)
+    )
 
 
 def find_same(client: MlflowClient, name: str, model_sha256: str) -> ModelVersion | None:

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from pipeline.metrics import mean_f1
+
 Ids = NDArray[np.integer[Any]]
 
 RESAMPLES_AT_ONCE = 1000
@@ -71,6 +73,4 @@ def _macro_f1(label_ids: Ids, predicted: Ids, counts: NDArray[np.int64]) -> NDAr
     classes = np.arange(max(label_ids.max(), predicted.max()) + 1)
     is_label, is_predicted = label_ids[:, None] == classes, predicted[:, None] == classes  # (cells, classes)
     hits = counts @ (is_label & is_predicted).astype(np.int64)
-    named = counts @ (is_label.astype(np.int64) + is_predicted)  # 2 tp + fp + fn
-    f1 = np.divide(2 * hits, named, out=np.full(hits.shape, np.nan), where=named > 0)
-    return np.nanmean(f1, axis=1)
+    return mean_f1(hits, counts @ (is_label.astype(np.int64) + is_predicted))

@@ -4,15 +4,16 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from mlflow.utils.time import get_current_time_millis
 
@@ -22,6 +23,7 @@ EXPERIMENT = "expression-recipes"
 SWEEPS = "expression-sweeps"  # apart, so that no trial is ever taken for a version
 DECISIONS = "expression-decisions"  # of the gate
 ARTIFACTS = Path("mlartifacts")
+Entity = TypeVar("Entity")
 
 
 def tracking_uri() -> str:
@@ -116,6 +118,17 @@ def finish_run(client: MlflowClient, run_id: str, weights_sha256: str) -> None:
     """Mark a run as finished and tie it to the weights that it made."""
     client.set_tag(run_id, "weights_sha256", weights_sha256)
     client.set_terminated(run_id)
+
+
+def every(search: Callable[[str | None], PagedList[Entity]]) -> Iterator[Entity]:
+    """Give all that a search finds, page by page; it is called with the token of the page."""
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def find_run(client: MlflowClient, version: str, weights_sha256: str) -> Run | None:
