@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network
 
+from pipeline.client import Client
+from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.files import sha256_of
 from pipeline.labels import LABELS
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictor import Predictor
-from pipeline.transforms import Image
+from pipeline.transforms import Image, ImageError
 
 ROOT = Path(__file__).parents[1]
 JPEG, PNG = encoded(".jpg"), encoded(".png")
@@ -138,6 +140,21 @@ def test_many_at_once_are_answered_each_with_its_own(client: httpx.Client) -> No
     for turn, answer in enumerate(crowd):
         found, expected = answer.json()["faces"][0], alone[turn % 8][0]
         assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+
+
+def test_the_client_gets_the_same_answers_and_refusals_as_exceptions(client: httpx.Client) -> None:
+    ours = Client(str(client.base_url))
+    assert ours.predict(JPEG, detect=False) == client.post("/predict?detect=false", content=JPEG).json()
+    good, bad = ours.predict_batch([JPEG, b"no picture"], detect=False)
+    check(good)
+    assert bad["status"] == 415
+    assert ours.model()["version"] == "3"
+    with pytest.raises(ImageError, match="no still image"):
+        ours.predict(b"no picture")
+    with pytest.raises(PipelineError, match="is it served there"):
+        Client(f"http://127.0.0.1:{free_port()}").model()
+    with pytest.raises(PipelineError, match="answered 404"):
+        Client(f"{client.base_url}/elsewhere").model()
 
 
 def field(name: str, content: bytes, file: str = "face.jpg") -> dict[str, Any]:

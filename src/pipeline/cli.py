@@ -1,9 +1,11 @@
 """The `pipeline` command: check the parameters, rebuild everything, change the champion, sweep over a recipe."""
 
+import json
 import logging
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -173,6 +175,51 @@ def champion() -> None:
     """Name the champion, its macro-F1 and its Bento."""
     with as_sentence():
         typer.echo(_champion())
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="pictures, and folders of pictures")],
+    server: Annotated[str | None, typer.Option(metavar="URL", help="ask this service; by default no service")] = None,
+    detect: Annotated[bool, typer.Option(help="look for faces; else a whole picture is taken for one")] = True,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of what is told")] = "table",
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there instead")] = None,
+    annotate: Annotated[Path | None, typer.Option(metavar="FOLDER", help="put pictures with boxes there")] = None,
+) -> None:
+    """Tell the expressions on pictures, by the model that would be served here, or by a running service."""
+    from pipeline.annotation import annotate as draw_on
+    from pipeline.asking import as_table, ask_all, describe, find_pictures
+    from pipeline.client import Client
+    from pipeline.files import written_whole
+    from pipeline.pointer import choose_model
+    from pipeline.slots import Served
+    from pipeline.transforms import decode, encode
+
+    with as_sentence():
+        pictures = find_pictures(paths)
+        below = os.path.commonpath([file.resolve().parent for file in pictures])
+        model = Client(server) if server else Served.of(*choose_model(POINTER)).open()
+        asked = []
+        for one in ask_all(lambda image: model.predict(image, detect), pictures):
+            asked.append(one)
+            if annotate and one.answer:
+                with written_whole(annotate / f"{os.path.relpath(one.file, below)}.png") as file:
+                    file.write_bytes(encode(draw_on(decode(one.file.read_bytes()), one.answer["faces"])))
+        table = as_table(asked)
+        told = {
+            "table": lambda: describe(table),
+            "csv": lambda: table.to_csv(index=False).rstrip(),
+            "json": lambda: json.dumps([one.as_json() for one in asked], indent=2),
+        }[form]()
+        if to:
+            with written_whole(to) as file:
+                file.write_text(told + "\n", encoding="utf-8")
+        else:
+            typer.echo(told)
+        if failed := [one for one in asked if one.answer is None]:
+            raise PipelineError(
+                f"{len(failed)} of {len(asked)} pictures have no answer: {failed[0].file}: {failed[0].error}"
+            )
 
 
 @app.command()

@@ -1,0 +1,86 @@
+"""Asking a model about many pictures, in files and folders: their answers, one by one, and as a table."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.errors import PipelineError
+from pipeline.labels import LABELS
+from pipeline.transforms import ImageError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}  # of files in a folder; one that is named is always tried
+
+Ask = Callable[[bytes], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture, and its answer, or why there is none."""
+
+    file: Path
+    answer: dict[str, Any] | None
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what there is, ready for JSON."""
+        return {"file": str(self.file), **(self.answer or {"error": self.error})}
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among the paths, and the pictures in the folders among them and below, in order.
+
+    Raises:
+        PipelineError: if a path does not exist, or there is no picture at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise PipelineError(f"there is no {path}")
+        if path.is_dir():
+            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        else:
+            found.append(path)
+    if not found:
+        raise PipelineError(f"no picture was found; a folder's are those that end in {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def ask_all(ask: Ask, pictures: Iterable[Path]) -> Iterator[Asked]:
+    """Ask about each picture, with a progress bar; one that can not be read is told, and does no harm to the others."""
+    for file in tqdm(pictures, desc="pictures", unit=" pictures", mininterval=1, disable=None):
+        try:
+            yield Asked(file, ask(file.read_bytes()))
+        except (ImageError, OSError) as error:
+            yield Asked(file, None, str(error))
+
+
+def as_table(asked: Iterable[Asked]) -> pd.DataFrame:
+    """Return one row a face: `file, face, emotion, confidence, x, y, width, height`, the probabilities, `note`.
+
+    A picture without a face, or without an answer, is a row of its own, of which the `note` says so.
+    """
+    rows: list[dict[str, Any]] = []
+    for one in asked:
+        faces = one.answer["faces"] if one.answer else []
+        for number, face in enumerate(faces, 1):
+            box = dict(zip(("x", "y", "width", "height"), face["box"], strict=True))
+            told = {"emotion": face["emotion"], "confidence": face["confidence"], **box, **face["probabilities"]}
+            rows.append({"file": str(one.file), "face": number, **told, "note": ""})
+        if not faces:
+            rows.append({"file": str(one.file), "note": one.error or "no face"})
+    columns = ["file", "face", "emotion", "confidence", "x", "y", "width", "height", *LABELS, "note"]
+    return pd.DataFrame(rows, columns=columns).astype({"face": "Int64"})
+
+
+def describe(table: pd.DataFrame) -> str:
+    """Return the table as aligned lines for a person, without the probabilities."""
+    shown = table.drop(columns=[*LABELS, "x", "y", "width", "height"])
+    shown["confidence"] = shown.confidence.map("{:.2f}".format, na_action="ignore")
+    shown = shown.astype(object).where(shown.notna(), "").astype(str)
+    aligned = shown.apply(lambda column: column.str.ljust(column.str.len().max()))
+    lines = aligned.to_string(index=False, justify="left").splitlines()
+    return "\n".join(line.strip() for line in lines)

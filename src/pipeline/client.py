@@ -1,0 +1,66 @@
+"""A client of the endpoint: answers as dictionaries, refusals as exceptions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import requests
+
+from pipeline.errors import PipelineError
+from pipeline.transforms import ImageError
+
+ADDRESS = "http://localhost:3000"
+REFUSED = {400, 413, 415, 422}  # it is the picture, not the service
+
+
+class Client:
+    """Asks a running service; may be used from several threads, one at a time each."""
+
+    def __init__(self, address: str = ADDRESS, timeout: float = 60.0) -> None:
+        """Take the service's address, and the seconds after which an answer is not waited for any more."""
+        self.address, self.timeout = address.rstrip("/"), timeout
+        self._session = requests.Session()
+
+    def predict(self, image: bytes, detect: bool = True) -> dict[str, Any]:
+        """Return the answer for an encoded image: `faces`, `model`, and a `note` where no face was found.
+
+        Args:
+            image: JPEG, PNG, WebP or BMP.
+            detect: look for faces; else the whole image is taken for one.
+
+        Raises:
+            ImageError: if the service refuses the image.
+            PipelineError: if it can not be asked, or has no time.
+        """
+        return self._ask("POST", f"/predict?detect={str(detect).lower()}", data=image)
+
+    def predict_batch(self, images: Sequence[bytes], detect: bool = True) -> list[dict[str, Any]]:
+        """Return the answers for several images, in order; one that is refused has `error` and `status` instead.
+
+        Raises:
+            PipelineError: as `predict`; also if all together are too many or too large.
+        """
+        files = [("images", (str(number), image)) for number, image in enumerate(images)]
+        try:
+            return self._ask("POST", f"/predict_batch?detect={str(detect).lower()}", files=files)["answers"]
+        except ImageError as error:
+            raise PipelineError(str(error)) from error
+
+    def model(self) -> dict[str, Any]:
+        """Return name, version and facts of the model that is served.
+
+        Raises:
+            PipelineError: if the service can not be asked.
+        """
+        return self._ask("GET", "/model")
+
+    def _ask(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+        try:
+            answer = self._session.request(method, self.address + path, timeout=self.timeout, **sent)
+            content = answer.json()
+        except requests.RequestException as error:
+            raise PipelineError(f"{self.address} can not be asked ({error}); is it served there?") from error
+        if answer.status_code in REFUSED:
+            raise ImageError(content.get("error", answer.reason))
+        if not answer.ok:
+            raise PipelineError(f"{self.address} answered {answer.status_code}: {content.get('error', answer.reason)}")
+        return content

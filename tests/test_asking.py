@@ -1,0 +1,88 @@
+"""Asking about many pictures, by the command and with a real exported model."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from toys import encoded, picture, toy_model
+from typer.testing import CliRunner
+
+from pipeline.asking import Asked, as_table, describe, find_pictures
+from pipeline.cli import app
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
+from pipeline.labels import LABELS
+from pipeline.pointer import Pointer, write_pointer
+from pipeline.transforms import decode
+
+
+@pytest.fixture
+def album(tmp_path, monkeypatch):
+    """Return a folder with three pictures, one of which is broken, beside a model to serve."""
+    model = toy_model(tmp_path / "models" / "3.onnx")
+    write_pointer(
+        tmp_path / "models" / "champion.json", Pointer("expression-classifier", "3", "3.onnx", sha256_of(model))
+    )
+    (tmp_path / "album" / "deep").mkdir(parents=True)
+    (tmp_path / "album" / "one.jpg").write_bytes(encoded(".jpg", picture(seed=1)))
+    (tmp_path / "album" / "deep" / "one.PNG").write_bytes(encoded(".png", picture(seed=2)))
+    (tmp_path / "album" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "album" / "notes.txt").write_text("passed over")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "album"
+
+
+def predict(*arguments):
+    result = CliRunner().invoke(app, ["predict", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_every_picture_of_a_folder_is_told_and_a_broken_one_at_the_end(album):
+    code, text = predict(album, "--no-detect")
+    assert code == 1
+    lines = text.splitlines()
+    assert lines[0].split() == ["file", "face", "emotion", "confidence", "note"]
+    assert [line.split()[0] for line in lines[1:4]] == [
+        str(album / name) for name in ("broken.jpg", "deep/one.PNG", "one.jpg")
+    ]
+    assert all(line.split()[2] in LABELS for line in lines[2:4])
+    assert lines[-1].startswith(f"error: 1 of 3 pictures have no answer: {album}/broken.jpg: ")
+
+
+def test_csv_and_json_have_all_probabilities(album, tmp_path):
+    code, text = predict(album / "one.jpg", "--no-detect", "--format", "csv")
+    assert code == 0
+    (row,) = pd.read_csv(StringIO(text)).to_dict("records")
+    assert sum(row[label] for label in LABELS) == pytest.approx(1, abs=1e-5)
+    assert row[row["emotion"]] == row["confidence"]
+    assert (row["x"], row["y"], row["width"], row["height"]) == (0, 0, 100, 120)
+    code, text = predict(album / "one.jpg", "--no-detect", "--format", "json", "--to", tmp_path / "answers.json")
+    assert (code, text) == (0, "")
+    (answer,) = json.loads((tmp_path / "answers.json").read_text())
+    assert answer["file"] == str(album / "one.jpg")
+    assert answer["faces"][0]["emotion"] == row["emotion"]
+
+
+def test_pictures_with_boxes_have_the_same_places_and_names(album, tmp_path):
+    predict(album, "--no-detect", "--annotate", tmp_path / "drawn")
+    drawn = tmp_path / "drawn"
+    assert {file.relative_to(drawn) for file in drawn.rglob("*.png")} == {Path("one.jpg.png"), Path("deep/one.PNG.png")}
+    before, after = (decode(file.read_bytes()) for file in (album / "one.jpg", drawn / "one.jpg.png"))
+    assert before.shape == after.shape
+    assert (before != after).any()
+
+
+def test_no_face_is_a_row_that_says_so():
+    table = as_table([Asked(Path("a.jpg"), {"faces": [], "note": "..."}), Asked(Path("b.jpg"), None, "it is broken")])
+    assert table.note.tolist() == ["no face", "it is broken"]
+    assert table.emotion.isna().all()
+    assert describe(table).splitlines()[1].split() == ["a.jpg", "no", "face"]
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    with pytest.raises(PipelineError, match="there is no .*nowhere"):
+        find_pictures([tmp_path / "nowhere"])
+    with pytest.raises(PipelineError, match=r"no picture was found; a folder's are those that end in \.bmp"):
+        find_pictures([tmp_path])
