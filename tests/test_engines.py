@@ -12,8 +12,10 @@ import fsspec
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corrections import DROP, Corrections
 from pipeline.engines import AHEAD, ENGINES, on_ray, on_this_machine
 from pipeline.errors import PipelineError
 from pipeline.params import FacesParams, SampleParams
@@ -147,6 +149,11 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw" / "rafdb"
 
 
+def harmonized(raw: Path, table: Path) -> Path:
+    harmonize("rafdb", raw, table, LABELS, FacesParams())
+    return table
+
+
 @pytest.mark.slow
 def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,7 +162,9 @@ def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
     from ray.cluster_utils import Cluster
 
     monkeypatch.setattr("pipeline.sources.parts.PICTURES", 4)
-    harmonize("rafdb", raw, tmp_path / "here.parquet", LABELS, FacesParams())
+    pictures = pq.read_table(harmonized(raw, tmp_path / "plain.parquet"))["pixel_sha256"].to_pylist()
+    corrections = Corrections({pictures[0]: "sad", pictures[50]: DROP})
+    harmonize("rafdb", raw, tmp_path / "here.parquet", LABELS, FacesParams(), corrections=corrections)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where workers find this module
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -174,14 +183,15 @@ def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
         with pytest.raises(PipelineError, match="^part 2 is damaged$"):
             list(on_ray(refuse_two, [1, 2, 3]))
         assert list(on_ray(refuse_two, [])) == []
-        counts = harmonize("rafdb", raw, tmp_path / "there.parquet", LABELS, FacesParams(), engine="ray")
+        counts = harmonize("rafdb", raw, tmp_path / "there.parquet", LABELS, FacesParams(), "ray", corrections)
     finally:
         import ray
 
         ray.shutdown()
         cluster.shutdown()
     assert lost == [5]
-    assert counts["faces"] == 140
+    assert counts["faces"] == 139
+    assert counts["corrections"] == {"relabelled": 1, "dropped": 1, "kept": 0, "undecided": 0, "unmatched": 0}
     assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 

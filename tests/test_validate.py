@@ -45,6 +45,7 @@ def sound() -> Tables:
                     "dataset": "fer2013",
                     "native_split": native_split,
                     "native_label": label,
+                    "corrected_from": None,
                     "person": None,
                     "pixel_sha256": hashlib.sha256(image).hexdigest(),
                     "phash": None,
@@ -125,6 +126,15 @@ def test_sound_tables_pass() -> None:
     assert failed(*sound()) == {}
 
 
+def test_a_face_that_a_person_relabelled_keeps_its_native_label() -> None:
+    (faces, splits), params = sound(), ValidateParams(minimum_train_faces_per_class=3, minimum_side=48)
+    faces.loc[3, ["label", "label_id", "corrected_from"]] = "sad", LABELS.index("sad"), "angry"
+    assert failed(faces, splits, params) == {}
+    faces.loc[3, "corrected_from"] = "fear"  # which `angry` never meant
+    (entry,) = failed(faces, splits, params).values()
+    assert (entry["expectation"], entry["rows"]) == ("native to common label", ["angry-3"])
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_a_critical_failure_that_names_the_rows(kind: str) -> None:
     damage, expectation, rows = DAMAGE[kind]
@@ -183,7 +193,8 @@ def write_tables(folder: Path, tables: Tables) -> None:
     faces = pa.Table.from_pandas(tables[0].reindex(columns=SCHEMA.names), SCHEMA, preserve_index=False)
     pq.write_table(faces, folder / "faces" / "fer2013.parquet")
     tables[1].to_parquet(folder / "splits.parquet")
-    write_json(folder / "harmonized" / "fer2013.json", {"dropped": {"unreadable": 1234}})
+    counts = {"dropped": {"unreadable": 1234}, "corrections": {"relabelled": 56}}
+    write_json(folder / "harmonized" / "fer2013.json", counts)
 
 
 def test_page_opens_without_a_network_and_shows_what_was_dropped(place: Path) -> None:
@@ -197,6 +208,7 @@ def test_page_opens_without_a_network_and_shows_what_was_dropped(place: Path) ->
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "passed" in page
     assert "1,234 pictures dropped: unreadable" in page
+    assert "56 faces have another label by a person" in page
     checked = read_json(place / "validation.json")
     assert (checked["passed"], checked["failures"], checked["warnings"]) == (True, [], [])
 

@@ -34,7 +34,7 @@ def face_expectations(params: ValidateParams, maps: Mapping[str, Mapping[str, st
             column_A="label", column_B="label_id", value_pairs_set=list(LABEL_IDS.items())
         ),
         gxe.ExpectColumnPairValuesToBeInSet(
-            column_A="native", column_B="label", value_pairs_set=sorted(native), description="native to common label"
+            column_A="native", column_B="meant", value_pairs_set=sorted(native), description="native to common label"
         ),
         gxe.ExpectColumnValuesToBeInSet(column="native_split", value_set=SPLITS),
         gxe.ExpectColumnValuesToNotBeNull(column="split"),

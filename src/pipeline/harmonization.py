@@ -113,6 +113,7 @@ def _row_or_reason(
         dataset,
         place.native_split,
         place.native_label,
+        None,
         picture.path,
         place.person,
         *_hashes(picture.data, pixels),

@@ -58,6 +58,7 @@ def data_page(
         samples={key: [pictures.get(face_id) for face_id in chosen.face_id] for key, chosen in samples.items()},
         datasets=datasets,
         dropped={name: found["dropped"] for name, found in counted.items()},
+        relabelled={name: found.get("corrections", {}).get("relabelled") for name, found in counted.items()},
         several={name: found["several_faces"] for name, found in counted.items() if found.get("several_faces")},
         removed=splits[splits.split == "none"].reason.value_counts().to_dict(),
         copies=_count(copies),

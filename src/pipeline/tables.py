@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         "dataset": pa.string(),
         "native_split": pa.string(),
         "native_label": pa.string(),
+        "corrected_from": pa.string(),  # what `native_label` means, where a person has given the face another label
         "native_path": pa.string(),
         "person": pa.string(),
         "file_sha256": pa.string(),

@@ -112,7 +112,8 @@ def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[
         elsewhere = name not in learned and not checkpoint.facts["start_from"]
         if SOURCES[name].numbered and elsewhere and checkpoint.recipe.classes == LABELS:
             codes = faces.groupby("native_label")
-            chosen = {code: LABELS[label_id] for code, label_id in codes.label_id.first().items()}
+            common = codes.label_id.agg(lambda ids: ids.mode()[0])  # single faces may have been corrected
+            chosen = {code: LABELS[label_id] for code, label_id in common.items()}
             answers = {code: np.bincount(stack(rows).argmax(1), minlength=7) for code, rows in codes.probabilities}
             doubt = doubt_answers(version, answers, chosen, SOURCES[name])
         if doubt and numbered:

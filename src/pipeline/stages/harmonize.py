@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.command import run
+from pipeline.corrections import Corrections, Outcome, read_corrections
 from pipeline.engines import ENGINES
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 GROUP_ROWS, GROUP_BYTES = 2048, 64 << 20  # of a row group: what a reader holds in memory at once
 MOST_REASONS = 20
+DECIDED = "a person's decision"
 
 
 def harmonize(
@@ -36,6 +38,7 @@ def harmonize(
     labels: dict[str, str],
     params: FacesParams,
     engine: str = "local",
+    corrections: Corrections = Corrections(),  # noqa: B008  # it never changes
 ) -> dict[str, Any]:
     """Write a dataset's faces as Parquet, one row a face, ordered by path.
 
@@ -47,10 +50,11 @@ def harmonize(
         labels: native label to one of the seven, or to another name, which drops the picture.
         params: face detection, for datasets of whole pictures, and the smallest face.
         engine: who does the work, one of `pipeline.engines.ENGINES`; the rows are the same.
+        corrections: what a person decided about labels of the dataset.
 
     Returns:
         counts: pictures read, faces kept, faces by label, pictures dropped by reason, faces that were chosen among
-        several; and a sentence where the class counts speak against the label map.
+        several, corrections by kind; and a sentence where the class counts speak against the label map.
 
     Raises:
         PipelineError: if the raw file is damaged, or holds nothing in the dataset's layout.
@@ -63,6 +67,7 @@ def harmonize(
     kept: Counter[str] = Counter()
     native: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
+    corrected: Outcome = Counter()
     several = 0
     total = sum(map(len, parts)) if isinstance(parts, list) else None
     with (
@@ -71,12 +76,16 @@ def harmonize(
         tqdm(desc=f"harmonize {dataset}", total=total, unit=" pictures", mininterval=1, disable=None) as progress,
     ):
         for done in ENGINES[engine](work, parts):
+            faces, outcome = corrections.apply(done.faces)
+            corrected.update(outcome)
             dropped.update(done.dropped)
             native.update(done.native)
             several += done.chosen
-            kept.update(done.faces["label"].to_pylist())
-            writer.write(done.faces)
+            kept.update(faces["label"].to_pylist())
+            writer.write(faces)
             progress.update(len(done.faces) + done.dropped.total())
+        decided = corrections.summarize(corrected, dataset)
+        dropped += Counter({DECIDED: decided["dropped"]})
         if not kept:
             why = f"all {dropped.total()} pictures were dropped ({_shortened(dropped)})"
             why = "no picture fits" if set(dropped) <= {ELSEWHERE} else why
@@ -93,6 +102,7 @@ def harmonize(
         "labels": {label: kept[label] for label in LABEL_IDS},
         "dropped": _shortened(dropped),
         "several_faces": several,
+        "corrections": decided,
         "label_map_doubt": doubted,
         **facts,
     }
@@ -132,12 +142,16 @@ def _shortened(dropped: Counter[str]) -> dict[str, int]:
     return dict(sorted(frequent)) | ({"other reasons": rest} if rest else {})
 
 
-def main(dataset: str, raw: str, table: str, metrics: Path) -> None:
-    """Turn the pictures of DATASET in RAW into the TABLE of its faces, and write its counts to METRICS."""
+def main(dataset: str, raw: str, table: str, metrics: Path, corrections: Path | None = None) -> None:
+    """Turn the pictures of DATASET in RAW into the TABLE of its faces, and write its counts to METRICS.
+
+    CORRECTIONS are a person's decisions about labels, as `pipeline label-errors` lists them.
+    """
     params = load_params()
     label_map = params.label_map(dataset)  # knows which datasets there are
     labels = SOURCES[dataset].labels(label_map)
-    write_json(metrics, harmonize(dataset, raw, table, labels, params.faces, params.harmonize.engine))
+    decisions = read_corrections(corrections, dataset) if corrections else Corrections()
+    write_json(metrics, harmonize(dataset, raw, table, labels, params.faces, params.harmonize.engine, decisions))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def validate(
     used = table[table.split != "none"]
     table = table.assign(
         native=table.dataset + ": " + table.native_label,
+        meant=table.corrected_from.fillna(table.label),
         image_readable=table.brightness.notna(),
         splits_of_group=table.group.map(used.groupby("group").split.nunique()).fillna(0),
     )
@@ -106,8 +107,8 @@ def _stop_at(checks: list[dict[str, Any]], advice: str) -> None:
 def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) -> None:
     """Check the tables in FACES against SPLITS; write RESULT and, with the counts in HARMONIZED, a PAGE to look at."""
     params = load_params()
-    columns = ("face_id", "image", "label", "label_id", "dataset", "native_split", "native_label", "pixel_sha256",
-               "face_score", "width", "height")  # fmt: skip
+    columns = ("face_id", "image", "label", "label_id", "dataset", "native_split", "native_label", "corrected_from",
+               "pixel_sha256", "face_score", "width", "height")  # fmt: skip
     _stop_at(check(_columns(faces, params.use), schema_expectations(), "column"), "run `dvc repro --force harmonize`")
     looked_at = (look_at(some) for name in params.use for some in iter_faces(faces, name, columns))
     table = pd.concat(looked_at, ignore_index=True)
