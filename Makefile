@@ -64,6 +64,6 @@ constraints: install ## write down the installed versions
 	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt
 
 clean: ## remove what the pipeline made, but for the environment, DVC's cache, the tracking store and promoted models
-	rm -rf data/raw data/faces data/inputs data/splits.parquet predictions reports checkpoints models/v*
+	rm -rf data/corrections.png data/raw data/faces data/inputs data/splits.parquet predictions reports checkpoints models/v*
 	rm -rf zoo/answers zoo/clip_predictions zoo/clips zoo/inputs zoo/models zoo/predictions zoo/metrics zoo/ranking.csv
 	rm -rf metrics dvc.lock parents/dvc.lock zoo/dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

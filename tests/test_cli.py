@@ -34,7 +34,7 @@ def error(*command: str | Path, cwd: Path) -> str:
 def test_help_lists_the_commands() -> None:
     done = run(PIPELINE, "--help")
     assert done.returncode == 0
-    for command in ("check", "repro", "champion", "sweep"):
+    for command in ("check", "repro", "champion", "label-errors", "sweep"):
         assert command in done.stdout
 
 
@@ -118,6 +118,11 @@ def test_check_refuses_a_source_that_lies_where_downloads_go(write_params: Write
 def test_check_looks_at_no_source_that_is_not_in_use(write_params: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_params({"use": ["fer2013"], "run": ["v1"], "datasets.wild.from": "nix.zip"}).parent)
     assert CliRunner().invoke(app, ["check"]).exit_code == 0
+
+
+def test_repro_looks_at_decisions_about_labels_before_anything_runs(write_params: Write) -> None:
+    folder = write_params({"use": ["fer2013"], "run": ["v1"]}).parent
+    assert "data/corrections.csv is missing; `git checkout" in error(PIPELINE, "repro", cwd=folder)
 
 
 def test_champion_before_any_run_says_what_to_do(tmp_path: Path) -> None:

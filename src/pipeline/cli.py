@@ -25,6 +25,7 @@ app = typer.Typer(
 RAW = Path("data/raw")  # where downloads go
 PAGE = Path("reports/versions.html")
 POINTER = Path("models/champion.json")
+CORRECTIONS = Path("data/corrections.csv")
 PROMOTION, PACKAGE = Path("metrics/promotion.json"), Path("metrics/package.json")
 Why = Annotated[str | None, typer.Option(help="the reason, which the registry keeps")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]
@@ -41,11 +42,13 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 @app.command()
 def repro() -> None:
     """Check params.yaml, run what is out of date (`dvc repro`), name the champion and the versions' page."""
+    from pipeline.corrections import read_sheet
     from pipeline.outside import replaced_sources, stale_stages, versions_without_run
 
     with as_sentence():
         params = load_params()
         _check(params)
+        read_sheet(CORRECTIONS)
         for dataset in replaced_sources(params, RAW):
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
             run_dvc("repro", "--single-item", "--force", f"download@{dataset}")
@@ -254,6 +257,35 @@ def ready_made(
         typer.echo(
             f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "
             f"{scores['n']} faces ({split}); probabilities differ by {difference:.1e} at most"
+        )
+
+
+@app.command()
+def label_errors(
+    version: Annotated[str, typer.Argument(help="a version that was evaluated")],
+    to: Annotated[
+        Path, typer.Option(metavar="FILE", help="the sheet; `harmonize` applies the one that stands here by itself")
+    ] = CORRECTIONS,
+    most: Annotated[int, typer.Option(min=1, help="faces that wait for a decision")] = 100,
+) -> None:
+    """List the faces whose label is probably wrong by the answers of VERSION, for a person to decide.
+
+    Looks at validation and test faces of the datasets that it learned from, never at those that it learned. In the
+    column `decision` of the sheet, write a label, drop or keep; a row without a decision changes nothing. A later call
+    keeps the decisions, and lists others.
+    """
+    from pipeline.checkpoint import load_checkpoint
+    from pipeline.predictions import read_predictions
+    from pipeline.review import review_labels
+
+    with as_sentence():
+        predictions = read_predictions(Path("predictions") / f"{version}.parquet")
+        learned = load_checkpoint(Path("models") / version).recipe.data
+        mine = predictions[predictions.dataset.isin(learned)]
+        review = review_labels(version, mine, Path("data/faces"), most, to)
+        typer.echo(
+            f"of {review.faces} faces, {version} doubts the labels of {review.suspects}; {review.listed} stand in {to} "
+            f"without a decision, after {review.decided} with one; see {to.with_suffix('.png')}"
         )
 
 

@@ -1,9 +1,9 @@
-"""Answers of a version to look at: faces that it knew, and those that it was most sure of and wrong."""
+"""Faces to look at, as a picture: those that a version knew, and those that it was most sure of and wrong."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,21 @@ from matplotlib.figure import Figure, SubFigure
 from pipeline.files import written_whole
 from pipeline.labels import LABELS
 from pipeline.predictions import stack
-from pipeline.transforms import Image, decode, resize
+from pipeline.transforms import decode, resize
 
 MISTAKES = 14
 COLUMNS = len(LABELS)
 SIDE = 112  # of a face, in pixels
 CELL = 1.35  # of the grid, in inches
+RIGHT, WRONG = "#1a7f4b", "#b3261e"
+
+
+class Cell(NamedTuple):
+    """A face of a grid: its encoded image, what stands above it, and in which colour."""
+
+    image: bytes
+    caption: str
+    colour: str
 
 
 def choose_answers(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -51,28 +60,34 @@ def draw_answers(
         file: where to.
         classes: their names.
     """
-    shown = answers.assign(image=[resize(decode(image), SIDE) for image in images])
-    parts = {"right, of middling confidence": shown[shown.right], "wrong, the surest first": shown[~shown.right]}
-    rows = [max(1, math.ceil(len(part) / COLUMNS)) for part in parts.values()]
-    height = CELL * 1.25 * sum(rows) + 1
-    figure = Figure(figsize=(COLUMNS * CELL, height), layout="constrained")
+    known, mistaken = [], []
+    for face, image in zip(answers.itertuples(), images, strict=True):
+        taken = f"{classes[face.predicted]} {face.confidence:.2f}"
+        if face.right:
+            known.append(Cell(image, taken, RIGHT))
+        else:
+            mistaken.append(Cell(image, f"{taken}\nis {classes[face.label_id]}", WRONG))
+    draw_grid({"right, of middling confidence": known, "wrong, the surest first": mistaken}, title, file)
+
+
+def draw_grid(parts: Mapping[str, Sequence[Cell]], title: str, file: Path, columns: int = COLUMNS) -> None:
+    """Draw faces as PNG, so many in a row, in parts with a heading each; a part without faces says so."""
+    rows = [max(1, math.ceil(len(cells) / columns)) for cells in parts.values()]
+    figure = Figure(figsize=(columns * CELL, CELL * 1.25 * sum(rows) + 1), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    places: Any = figure.subfigures(2, height_ratios=rows)
-    for place, count, (heading, part) in zip(places, rows, parts.items(), strict=True):
-        place.suptitle(heading if len(part) else f"{heading}: none", fontsize="medium", color="grey")
-        _fill(place, count, part, classes)
+    places: Any = figure.subfigures(len(parts), height_ratios=rows, squeeze=False)
+    for place, count, (heading, cells) in zip(places.flat, rows, parts.items(), strict=True):
+        place.suptitle(heading if cells else f"{heading}: none", fontsize="medium", color="grey")
+        _fill(place, count, columns, cells)
     with written_whole(file) as partial:
         figure.savefig(partial, format="png", dpi=110)
 
 
-def _fill(place: SubFigure, rows: int, answers: pd.DataFrame, classes: Sequence[str]) -> None:
-    grid = np.ravel(place.subplots(rows, COLUMNS))
+def _fill(place: SubFigure, rows: int, columns: int, cells: Sequence[Cell]) -> None:
+    grid = np.ravel(place.subplots(rows, columns))
     for axes in grid:
         axes.axis("off")
-    for axes, face in zip(grid, answers.itertuples(), strict=False):
-        image: Image = face.image
-        axes.imshow(image)
-        taken, truth = classes[face.predicted], "" if face.right else f"\nis {classes[face.label_id]}"
-        colour = "#1a7f4b" if face.right else "#b3261e"
-        axes.set_title(f"{taken} {face.confidence:.2f}{truth}", fontsize="small", color=colour)
+    for axes, cell in zip(grid, cells, strict=False):
+        axes.imshow(resize(decode(cell.image), SIDE))
+        axes.set_title(cell.caption, fontsize="small", color=cell.colour)
