@@ -11,14 +11,16 @@ import torch
 from imports import ROOT
 from tables import write_tables
 
+from pipeline.card import write_card
+from pipeline.card_files import CARD_FILES
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.networks import ExpressionNetwork
-from pipeline.params import EvaluateParams
+from pipeline.params import CardParams, EvaluateParams, load_params
 from pipeline.pointer import choose_model
 from pipeline.predictor import Predictor
-from pipeline.ready_made import LARGEST, make_ready
+from pipeline.ready_made import LARGEST, make_ready, ready_made_card
 from pipeline.recipes import Recipe
 from pipeline.stages.evaluate import predict
 from pipeline.tables import read_split
@@ -58,9 +60,8 @@ def ready(root, checkpoint, predictions):
     params = EvaluateParams(bootstrap=100)
     data, run = root / "data", {"seconds": "90", "git_commit": 40 * "a"}
     splits = data / "splits.parquet"
-    return make_ready(
-        checkpoint, predictions, data / "faces", splits, root / "models", "expression-classifier", params, run
-    )
+    models, name = root / "models", "expression-classifier"
+    return make_ready(checkpoint, predictions, data / "faces", splits, models, name, params, CardParams(), run)
 
 
 def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tmp_path):
@@ -81,15 +82,18 @@ def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
     card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
     tested, averaged = facts["scores"], facts["scores"]["tta"]
     assert "28 training faces of fer2013, from scratch" in card
-    assert "On 14 faces (all of fer2013's test split), of which none" in card
+    assert "On the 14 faces of fer2013 (test), of which none" in card
     assert "1,234,567 parameters" in card
     assert f"{facts['multiply_adds'] / 1e6:.0f} million multiply-adds" in card
-    assert "3 epochs, 32-true, seed 0, 2 minutes on cpu" in card
-    assert f"weights {facts['weights_sha256'][:16]}, git commit aaaaaaaaaaaa" in card
-    assert f"one look at each face | {tested['accuracy']:.3f} ({tested['ci95']['accuracy'][0]:.3f} to" in card
-    assert f"(flip), as evaluated, not as served | {averaged['accuracy']:.3f} (" in card
+    assert "3 epochs, 32-true, seed 0, 90 s on cpu" in card
+    assert f"SHA-256 {facts['weights_sha256']}" in card
+    assert "git commit aaaaaaaaaaaa" in card
+    assert f"as served | 14 | {tested['accuracy']:.3f} ({tested['ci95']['accuracy'][0]:.3f} to" in card
+    assert f"(flip), as evaluated, not as served | 14 | {averaged['accuracy']:.3f} (" in card
     assert card.count(" | 2 |\n") == 7  # a row a label
-    assert "Settings were chosen" not in card  # it was judged on test faces
+    assert "The weights are under the Apache License 2.0" in card
+    assert "settings were chosen" not in card  # it was judged on test faces
+    assert json.loads((tmp_path / "models" / "ready-made" / "card.json").read_text())["training_faces"] == 28
 
 
 def test_a_recipe_that_leaves_much_at_its_defaults_has_a_card_as_well(version, tmp_path):
@@ -131,6 +135,15 @@ def test_that_of_the_repository_is_whole_small_and_as_good_as_the_readme_says():
     scores, readme = facts["scores"], (ROOT / "README.md").read_text()
     for score in (scores["accuracy"], scores["macro_f1"], scores["tta"]["accuracy"]):
         assert f"{score:.3f}".lstrip("0") in readme.split("### The ready-made model")[1]
+
+
+def test_that_of_the_repository_has_the_card_of_its_facts(tmp_path):
+    folder = ROOT / "models" / "ready-made"
+    facts = json.loads((folder / "model.json").read_text())
+    write_card(tmp_path, ready_made_card(facts, load_params(ROOT / "params.yaml").card))
+    assert {name: (tmp_path / name).read_text() for name in CARD_FILES} == {
+        name: (folder / name).read_text() for name in CARD_FILES
+    }
 
 
 def test_that_of_the_repository_knows_faces_that_it_never_saw(shared):

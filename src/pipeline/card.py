@@ -1,31 +1,129 @@
-"""The model card (Mitchell et al. 2019) that goes with a model wherever it goes, as Markdown."""
+"""The model card (Mitchell et al. 2019) that goes with a model wherever it goes: as JSON, Markdown and an HTML page."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from pipeline import caveats
+from pipeline.card_files import FACTS_FILE, PAGE_FILE, TEXT_FILE
+from pipeline.changes import changes_of
+from pipeline.files import write_json, written_whole
+from pipeline.footprint import estimate_footprint
+from pipeline.params import CardParams
 from pipeline.recipes import Recipe
+from pipeline.templates import render_markdown, render_page
 
-# What whoever uses a model must know of the faces that it learned from.
-DATA = {
-    "fer2013": "FER2013, a public challenge set of pictures from image searches; people agree with its labels on about "
-    "two faces of three",
-    "rafdb": "RAF-DB, for research on request: pictures from the web, labelled by some forty people each",
-    "affectnet": "AffectNet, for research on request: pictures from searches for words of feeling, labelled by one "
-    "person each",
-    "wild": "a set of posed pictures of few people, CC BY-NC-ND 4.0",
-}
+READY_MADE_LICENCE = (
+    "The weights are under the Apache License 2.0, like the code. The faces that they learned from have terms of their "
+    "own (see the data), and none of them is part of the file."
+)
+LICENCE = (
+    "The code is under the Apache License 2.0. What the weights may be used for depends on the terms of the faces that "
+    "they learned from as well (see the data); none of these is part of the file."
+)
+MODEL = ("labels", "preprocessing", "detector", "parameters", "trained_parameters", "multiply_adds", "bytes",
+         "largest_difference")  # fmt: skip
+TRAINING = ("scale", "start_from", "seed", "device", "precision", "processes", "batch_parts", "epochs", "seconds",
+            "git_commit", "git_dirty", "validation")  # fmt: skip
+SCORES = ("overall", "datasets", "classes", "split")
 
 
-def model_card(facts: dict[str, Any], recipe: Recipe) -> str:
-    """Return the card of a ready-made model.
+def make_card(facts: Mapping[str, Any], recipe: Recipe, params: CardParams) -> dict[str, Any]:
+    """Return the card of a version, ready for JSON; what is not known is None there, and left out when it is written.
 
     Args:
-        facts: its `model.json`, see `pipeline.ready_made.make_ready`.
+        facts: the version's `model.json`, with `name` (of the registered model) and `weights_sha256`, and, of what
+            follows, whatever is known: `scores` on the version's own datasets, `overall`, `datasets`, `classes`,
+            `slices` and `split` (by dataset, the one it is judged on) as in `metrics/<version>.json`; `inventory`, see
+            `pipeline.inventory`; `seconds`, `git_commit`, `git_dirty` of the training; `bytes`, `multiply_adds`,
+            `largest_difference` of the exported file; `decision`, that of the gate by which it became champion.
         recipe: as it ran.
+        params: what the estimate of energy and carbon assumes.
     """
-    environment = Environment(  # noqa: S701  # Markdown is not escaped
-        loader=PackageLoader("pipeline", "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    data = [DATA[name] for name in recipe.data]
-    return environment.get_template("card.md.j2").render({**facts, "recipe": recipe, "sources": data})
+
+    def known(*keys: str) -> dict[str, Any]:
+        return {key: facts.get(key) for key in keys}
+
+    inventory = facts.get("inventory") or {}
+    train = [sum(found["counts"].get("train", {}).values()) for found in inventory.values()]
+    drawn = bool(facts["drawn"])
+    card: dict[str, Any] = {
+        **known("name", "version", "weights_sha256"),
+        "drawn": drawn,
+        "model": {
+            **known(*MODEL),
+            "colour": recipe.colour,
+            "backbone": recipe.backbone,
+        },
+        "data": [_dataset(name, facts, inventory.get(name, {})) for name in recipe.data],
+        "training_faces": facts.get("training_faces") or sum(train) or None,
+        "training": {**known(*TRAINING), "pretrained": recipe.pretrained, "recipe": changes_of(recipe)},
+        "scores": {**known(*SCORES), "own": facts.get("scores"), "views": recipe.tta, "slices": _slices(facts)},
+        "calibration": {
+            "temperature": facts.get("temperature"),
+            "ece": (facts.get("scores") or {}).get("ece"),
+        },
+        "decision": facts.get("decision"),
+        "footprint": None,
+        "limits": [*([caveats.DRAWN_LIMIT] if drawn else []), *caveats.LIMITS],
+        "untested": list(caveats.UNTESTED),
+        "intended": list(caveats.INTENDED),
+        "forbidden": list(caveats.FORBIDDEN),
+        "licence": facts.get("licence", LICENCE),
+    }
+    if facts.get("seconds") is not None:
+        card["footprint"] = estimate_footprint(facts["seconds"], facts.get("processes", 1), facts["device"], params)
+    return {**card, "brief": render_markdown("card_brief.md.j2", card=card).strip()}
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write a card as `card.md`, `card.html` and `card.json` into a model's folder."""
+    texts = {
+        TEXT_FILE: render_markdown("card.md.j2", card=card),
+        PAGE_FILE: render_page("card.html.j2", card=card),
+    }
+    for name, text in texts.items():
+        with written_whole(folder / name) as file:
+            file.write_text(text.strip() + "\n", encoding="utf-8")
+    write_json(folder / FACTS_FILE, card)  # the last one, so that it exists only beside the others
+
+
+def _dataset(name: str, facts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of a dataset; where nothing was counted, all are said to be drawn if any is."""
+    drawn = bool(found.get("drawn", facts["drawn"]))
+    about, terms = caveats.SOURCES[name]
+    return {
+        "name": name,
+        "drawn": drawn,
+        "about": caveats.DRAWN if drawn else about,
+        "terms": None if drawn else terms,
+        "sha256": (facts.get("data") or {}).get(name),
+        **{key: found.get(key) for key in ("counts", "removed", "leaked")},
+    }
+
+
+def _slices(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]] | None:
+    """Return the scores by slice, each with a `name` and an interval of macro-F1, or none."""
+    return {
+        what: [
+            {
+                "name": str(entry.get("name") or _range(entry.get("range"))),
+                **{key: entry.get(key) for key in ("n", "accuracy", "macro_f1")},
+                "ci95": _intervals(entry.get("ci95")),
+            }
+            for entry in entries
+        ]
+        for what, entries in (facts.get("slices") or {}).items()
+    } or None
+
+
+def _range(bounds: Any) -> str:
+    if not isinstance(bounds, list):
+        return str(bounds)
+    low, high = ("" if bound is None else f"{bound:.4g}" for bound in bounds)
+    return f"{low} to {high}" if low and high else f"from {low}" if low else f"below {high}"
+
+
+def _intervals(ci95: Any) -> dict[str, Any]:
+    given = ci95 if isinstance(ci95, dict) else {"macro_f1": ci95}
+    return {key: given.get(key) for key in ("accuracy", "macro_f1")}

@@ -250,6 +250,7 @@ def ready_made(
             Path("models"),
             MODEL,
             params.evaluate,
+            params.card,
             run.data.tags if run else {},
         )
         scores, difference = facts["scores"], facts["largest_difference"]

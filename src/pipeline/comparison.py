@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 from numpy.typing import NDArray
 
 from pipeline import charts
+from pipeline.changes import changes_of, position
 from pipeline.checkpoint import FACTS
 from pipeline.curves import LOSSES, SCORE, best_row, rates, read_curves
 from pipeline.errors import PipelineError
@@ -19,10 +19,10 @@ from pipeline.labels import LABELS
 from pipeline.metrics import confusion
 from pipeline.predictions import judged, read_predictions
 from pipeline.recipes import Recipe
+from pipeline.templates import render_page
 
 CHANCE = math.log(len(LABELS))  # the cross-entropy of guessing
 MOST_LOSS = 4.0  # shown: beyond it a training fails, and would press the others flat
-LINE = 48  # characters of a list that still read well on one line
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def versions_page(versions: Sequence[Version], champions: Mapping[str, dict[str,
     ranked = sorted(versions, key=lambda version: -version.macro_f1)
     losses = [version.curves[name].max() for version in ranked for name in LOSSES]
     most_loss = min(MOST_LOSS, max(losses))
-    template = Environment(loader=PackageLoader("pipeline", "pages"), autoescape=True).get_template("versions.html.j2")
-    return template.render(
+    return render_page(
+        "versions.html.j2",
         labels=LABELS,
         versions=ranked,
         champions={v.name: champions[v.weights_sha256] for v in ranked if v.weights_sha256 in champions},
@@ -111,30 +111,9 @@ def differences(versions: Iterable[Version]) -> dict[str, dict[str, list[str]]]:
     """Return, by key of a recipe and version, what is not the default, as lines; `at_sample` has been applied."""
     found: dict[str, dict[str, list[str]]] = {}
     for version in versions:
-        whole = version.recipe.model_dump(mode="json")
-        changed = version.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"at_sample"})
-        # An average with the default's decay is empty here, and still another thing than no average.
-        changed = {key: value or whole[key] for key, value in changed.items()}
-        for key, value in pd.json_normalize(changed).to_dict("records")[0].items():
-            found.setdefault(str(key), {})[version.name] = _lines(value)
-    order = list(Recipe.model_fields)
-    return dict(sorted(found.items(), key=lambda entry: order.index(entry[0].partition(".")[0])))
-
-
-def _lines(value: Any) -> list[str]:
-    """Return a value as one reads it; the items of a list stand one below the other where they are many words."""
-    items = [_said(item) for item in value] if isinstance(value, list) else [_said(value)]
-    return items if sum(map(len, items)) > LINE else [", ".join(items)]
-
-
-def _said(value: Any) -> str:
-    """Return a value as YAML has it, but with short numbers and no more brackets than it takes."""
-    if isinstance(value, dict):
-        name = [str(value["name"])] if "name" in value else []
-        return ", ".join([*name, *(f"{key} {_said(item)}" for key, item in value.items() if key != "name")])
-    if isinstance(value, list):
-        return f"[{', '.join(map(_said, value))}]"
-    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        for key, lines in changes_of(version.recipe).items():
+            found.setdefault(key, {})[version.name] = lines
+    return dict(sorted(found.items(), key=lambda entry: position(entry[0])))
 
 
 def _charts(curves: pd.DataFrame, most_loss: float) -> list[charts.Chart]:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from mlflow import MlflowClient
 
 from pipeline import tracking
+from pipeline.templates import render_markdown
 
 REPORT, NUMBERS = "promotion.md", "promotion.json"
 
@@ -35,10 +35,7 @@ def count_looks(client: MlflowClient, name: str, faces_sha256: str) -> int:
 
 def write_report(decision: dict[str, Any]) -> str:
     """Return a decision as Markdown: the outcome, each rule with its numbers, and the ranking."""
-    environment = Environment(  # noqa: S701  # Markdown is not escaped
-        loader=PackageLoader("pipeline", "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("promotion.md.j2").render(decision)
+    return render_markdown("promotion.md.j2", **decision)
 
 
 @contextmanager

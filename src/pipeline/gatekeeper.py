@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline import history, lineage, registry, tracking
 from pipeline.artifact import measure_milliseconds, write_artifact
+from pipeline.card import make_card, write_card
+from pipeline.card_facts import gather_facts
+from pipeline.card_files import CARD_FILES
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.decisions import count_looks, identify, logged
 from pipeline.errors import PipelineError
@@ -39,12 +42,15 @@ class Forced:
 class Evidence:
     """What a decision is taken by: the candidates' predictions, the frozen test faces, and whether the data is valid.
 
-    `faces` has `face_id, label_id, dataset, split, ...`; their images are in `folder`.
+    `faces` has `face_id, label_id, dataset, split, ...`; their images are in `folder`, and `splits` is the table that
+    they are from. `metrics` is the folder with what `evaluate` found, for the card.
     """
 
     predictions: dict[str, pd.DataFrame]
     faces: pd.DataFrame
     folder: Path
+    splits: Path
+    metrics: Path
     valid_data: bool
 
 
@@ -87,7 +93,7 @@ class Gatekeeper:
                 with logged(self.client, decision):
                     return decision
             decision["forced"] = forced and forced.why
-            self._promote(checkpoint, folder, decision)
+            self._promote(checkpoint, folder, decision, evidence)
         return decision
 
     def _settle(self) -> None:
@@ -186,13 +192,13 @@ class Gatekeeper:
             "champion": self.champion and _name(self.champion, verdict.champion_macro_f1),
         }
 
-    def _promote(self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any]) -> None:
+    def _promote(self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any], evidence: Evidence) -> None:
         """Register the candidate, and let it be champion, unless somebody else changed that meanwhile.
 
         It may be registered already, by one who was interrupted. Until the event is written nothing has happened, and
         behind it whoever comes next carries it out (see `pipeline.history`).
         """
-        version = self._register(checkpoint, folder, decision)
+        version = self._register(checkpoint, folder, decision, evidence)
         registry.fetch(version, self.models)  # what can not be had must not become champion
         decision["champion"] = _name(version, decision["candidate_macro_f1"])
         kind: history.Kind = "forced promotion" if decision["forced"] else "promotion"
@@ -200,12 +206,15 @@ class Gatekeeper:
             history.append(self.client, self.last, kind, version, decision["forced"] or decision["reason"])
         self._settle()
 
-    def _register(self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any]) -> ModelVersion:
+    def _register(
+        self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any], evidence: Evidence
+    ) -> ModelVersion:
         model_sha256 = sha256_of(folder / registry.MODEL_FILE)
         if same := registry.find_same(self.client, self.name, model_sha256):
             return same
         run, made_of = self._run(checkpoint), lineage.gather(checkpoint.recipe.data)
         write_json(folder / lineage.FILE, made_of)
+        self._write_card(checkpoint, run, folder, decision, evidence)
         tags = {
             "recipe": checkpoint.facts["version"],
             "scale": checkpoint.facts["scale"],
@@ -218,6 +227,18 @@ class Gatekeeper:
             **{f"dvc.{path}": md5 for path, md5 in made_of["dvc"].items()},
         }
         return registry.register(self.client, self.name, run.info.run_id, folder, tags)
+
+    def _write_card(
+        self, checkpoint: Checkpoint, run: Run, folder: Path, decision: dict[str, Any], evidence: Evidence
+    ) -> None:
+        """Write the card beside the exported model, and to the run that trained it."""
+        facts = gather_facts(
+            self.name, checkpoint, run.data.tags, decision, evidence.folder, evidence.splits, evidence.metrics
+        )
+        facts["bytes"] = (folder / registry.MODEL_FILE).stat().st_size
+        write_card(folder, make_card(facts, checkpoint.recipe, self.params.card))
+        for name in CARD_FILES:
+            self.client.log_artifact(run.info.run_id, str(folder / name), "card")
 
     def _run(self, checkpoint: Checkpoint) -> Run:
         """Return the run that made the weights, or one in its place if the tracking store lost it."""

@@ -136,6 +136,19 @@ class PackageParams(Section):
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
 
 
+class CardParams(Section):
+    """What the model card estimates the energy and carbon of a training by: power of a device, carbon of electricity.
+
+    `cpu_watts` and `gpu_watts` are those of one device under load with its share of memory, host and cooling. The
+    defaults are round figures: a CPU of a server draws 100 to 250 W, and the design power of an A100 is 400 W (NVIDIA's
+    data sheet). `grams_per_kwh` of CO2 equivalents is the world's mean of 2023 (Ember, Global Electricity Review 2024).
+    """
+
+    cpu_watts: Annotated[float, Field(gt=0)] = 150
+    gpu_watts: Annotated[float, Field(gt=0)] = 500
+    grams_per_kwh: Annotated[float, Field(ge=0)] = 480
+
+
 class SweepParams(Section):
     """A sweep over a recipe: its trials, the seeds each is averaged over, and what it varies, by dotted key.
 
@@ -163,6 +176,7 @@ class Params(Section):
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     promote: PromoteParams = PromoteParams()
+    card: CardParams = CardParams()
     package: PackageParams = PackageParams()
     sweep: SweepParams = SweepParams()
     recipes: dict[str, Recipe]

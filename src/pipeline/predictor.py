@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from pipeline.card_files import Card, read_card
 from pipeline.detectors import load_detector
 from pipeline.errors import PipelineError
 from pipeline.faces import Detector, Face, crop
@@ -64,6 +65,11 @@ class Predictor:
         if self.name.endswith(SAMPLE_SUFFIX):
             model["warning"] = SAMPLE_WARNING
         return model
+
+    @cached_property
+    def card(self) -> Card | None:
+        """The model's card, if it lies beside the file."""
+        return read_card(self._model_file.parent, self.facts.get("weights_sha256"))
 
     def faces(self, image: bytes, detect: bool = True) -> list[tuple[Face, Image]]:
         """Find the faces of an encoded image and cut them out, the largest first.

@@ -11,21 +11,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.card import model_card
+from pipeline.card import READY_MADE_LICENCE, make_card, write_card
+from pipeline.card_facts import training_facts
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
-from pipeline.files import sha256_of, write_json, written_whole
+from pipeline.files import sha256_of, write_json
+from pipeline.inventory import take_inventory
 from pipeline.metrics import score_classes
 from pipeline.networks import multiply_adds
-from pipeline.params import EvaluateParams
+from pipeline.params import CardParams, EvaluateParams
 from pipeline.parity import answer_all
 from pipeline.pointer import READY_MADE, Pointer, write_pointer
 from pipeline.predictions import judged, judged_split, score_faces, stack
 from pipeline.predictor import Predictor
-from pipeline.tables import read_all_splits
+from pipeline.recipes import Recipe
 
-MODEL_FILE, FACTS_FILE, CARD_FILE = "model.onnx", "model.json", "card.md"
+MODEL_FILE, FACTS_FILE = "model.onnx", "model.json"
 LARGEST = 12_000_000  # bytes: it is part of every clone
 TOLERANCE = 0.002  # of accuracy that half precision may cost
 
@@ -38,6 +40,7 @@ def make_ready(
     models: Path,
     name: str,
     params: EvaluateParams,
+    card_params: CardParams,
     run: Mapping[str, str],
 ) -> dict[str, Any]:
     """Export a version in half precision as the ready-made model, prove it, and leave it with facts, card and pointer.
@@ -50,7 +53,8 @@ def make_ready(
         models: folder of the models; what there was in `ready-made` there is replaced, once the new one is proved.
         name: what the registry calls models of real faces.
         params: of the scores.
-        run: tags of the run that trained it; of them `seconds` and `git_commit` are told, where there are any.
+        card_params: of the card.
+        run: tags of the run that trained it; of them the seconds and the commit are told, where there are any.
 
     Returns:
         `model.json`: what the version is, and the scores that the file itself has on the faces it is judged by.
@@ -79,16 +83,13 @@ def make_ready(
             raise PipelineError(
                 f"in half precision the accuracy of {version} is {after['accuracy']:.4f}, not {before['accuracy']:.4f}"
             )
-        every = read_all_splits(splits)
-        learned = every.dataset.isin(checkpoint.recipe.data) & (every.split == "train")
         facts = {
             **checkpoint.facts,
             "name": name,
             "recipe": checkpoint.recipe.model_dump(exclude_defaults=True),
             "weights_sha256": checkpoint.sha256(),
-            "git_commit": run.get("git_commit", checkpoint.facts.get("git_commit")),
-            "seconds": float(run["seconds"]) if "seconds" in run else None,
-            "training_faces": int(learned.sum()),
+            **training_facts(checkpoint.facts, run),
+            "inventory": take_inventory(checkpoint.recipe.data, faces, splits),
             "multiply_adds": multiply_adds(checkpoint.network(), checkpoint.recipe.image_size),
             "bytes": size,
             "split": judged_split(mine),
@@ -96,12 +97,17 @@ def make_ready(
             "classes": score_classes(answered.label_id.to_numpy(), stack(answered.probabilities)),
             "largest_difference": float(np.abs(stack(mine.probabilities) - stack(answered.probabilities)).max()),
         }
-        card = model_card(facts, checkpoint.recipe)
+        card = ready_made_card(facts, card_params)  # before anything is moved
         target.mkdir(exist_ok=True)
         file.replace(target / MODEL_FILE)
     write_json(target / FACTS_FILE, facts)
-    with written_whole(target / CARD_FILE) as file:
-        file.write_text(card, encoding="utf-8")
+    write_card(target, card)
     sha256 = sha256_of(target / MODEL_FILE)
     write_pointer(models / READY_MADE, Pointer(name, f"ready-made {version}", MODEL_FILE, sha256))
     return facts
+
+
+def ready_made_card(facts: Mapping[str, Any], params: CardParams) -> dict[str, Any]:
+    """Return the card of a ready-made model from its `model.json`; see `pipeline.card.make_card`."""
+    recipe = Recipe.model_validate(facts["recipe"])
+    return make_card({**facts, "licence": READY_MADE_LICENCE}, recipe, params)

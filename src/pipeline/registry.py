@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from pipeline import tracking
+from pipeline.card_files import read_card
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.pointer import SAMPLE_SUFFIX, Pointer
@@ -48,14 +49,20 @@ def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion 
 
 
 def register(client: MlflowClient, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> ModelVersion:
-    """Register what lies in a folder as the next version of a model, made by a run."""
+    """Register what lies in a folder as the next version of a model, made by a run; its card tells it in short."""
     experiment = client.get_run(run_id).info.experiment_id
     model = client.create_logged_model(experiment, name=tags["recipe"], source_run_id=run_id, tags=dict(tags))
     client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     ensure_model(client, name)
+    card = read_card(folder, tags["weights_sha256"])
     return client.create_model_version(
-        name, f"models:/{model.model_id}", run_id, tags=dict(tags), model_id=model.model_id
+        name,
+        f"models:/{model.model_id}",
+        run_id,
+        tags=dict(tags),
+        description=card.facts["brief"] if card else None,
+        model_id=model.model_id,
     )
 
 

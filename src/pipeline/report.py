@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from pipeline.files import read_output
 from pipeline.images import read_images
 from pipeline.labels import LABELS
+from pipeline.templates import render_page
 from pipeline.transforms import decode, encode, is_image, resize
 
 PICTURES_PER_CLASS = 8
@@ -48,8 +48,8 @@ def data_page(
     samples, groups, pairs = _samples(faces), _largest_groups(copies), _near_pairs(copies)
     shown = pd.concat([*samples.values(), *groups, *pairs]).drop_duplicates("face_id")
     pictures = dict(zip(shown.face_id, map(_data_address, read_images(images, shown)), strict=True))
-    template = Environment(loader=PackageLoader("pipeline", "pages"), autoescape=True).get_template("data.html.j2")
-    return template.render(
+    return render_page(
+        "data.html.j2",
         labels=LABELS,
         rows=rows,
         most=max((max(row["counts"]) for row in rows), default=1) or 1,

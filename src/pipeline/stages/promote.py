@@ -62,7 +62,7 @@ def main(
     predictions: Path,
     faces: Path,
     splits: Path,
-    validation: Path,
+    metrics: Path,
     decision: Path,
     report: Path,
     force: Annotated[str | None, typer.Option(envvar="FER_FORCE", help="a version to promote all the same")] = None,
@@ -70,8 +70,8 @@ def main(
 ) -> None:
     """Decide which of the versions in MODELS is champion, by their PREDICTIONS for FACES and SPLITS.
 
-    Whether the data is valid stands in VALIDATION. Writes the DECISION as JSON and as a REPORT, and moves the pointer
-    `champion.json` in MODELS.
+    METRICS is the folder that says whether the data is valid, and for the card, what the versions scored. Writes the
+    DECISION as JSON and as a REPORT, and moves the pointer `champion.json` in MODELS.
     """
     params = load_params()
     tables = {version: read_predictions(predictions / f"{version}.parquet") for version in params.run}
@@ -79,9 +79,8 @@ def main(
         raise PipelineError(f"there is no version {force!r} in `run`; there are {', '.join(tables)}")
     judged = judged_split(next(iter(tables.values())))
     test = [read_split(faces, splits, name, split).assign(split=split) for name, split in judged.items()]
-    evidence = Evidence(
-        tables, pd.concat(test, ignore_index=True), faces, read_output(validation, "validate")["passed"]
-    )
+    valid = read_output(metrics / "validation.json", "validate")["passed"]
+    evidence = Evidence(tables, pd.concat(test, ignore_index=True), faces, splits, metrics, valid)
     with tracking.answering():
         decisions, serves = decide(models, evidence, Forced(force, why) if force else None)
     write_json(decision, {"serves": serves and f"{serves.name} version {serves.version}", "decisions": decisions})
