@@ -21,6 +21,7 @@ from bentoml.exceptions import BentoMLException
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))  # inside a Bento the package lies beside this file and is not installed
 
+from pipeline.card_files import Card  # noqa: E402
 from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
@@ -124,8 +125,13 @@ class ExpressionService:
         self._following = asyncio.create_task(self._follow())
 
     def describe(self) -> dict[str, Any]:
-        """Return the model's name, version and facts."""
-        return {**self._predictor.model, "facts": self._predictor.facts}
+        """Return the model's name, version and facts, and those of its card, if it has one."""
+        described = {**self._predictor.model, "facts": self._predictor.facts}
+        return {**described, "card": self._predictor.card.facts} if self._predictor.card else described
+
+    def card(self) -> Card | None:
+        """Return the card of the model that new requests go to, if it has one."""
+        return self._predictor.card
 
     async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
         """Answer for one encoded image; raises `ImageError`, or `OverloadedError` where the network has no time."""

@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from cards import toy_card
 from toys import encoded, toy_model
 
 from pipeline.bento import build_bento
+from pipeline.card import write_card
+from pipeline.card_files import CARD_FILES
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
@@ -21,6 +24,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the source folder of a Bento that was built twice from a registry with two models."""
     folder = tmp_path_factory.mktemp("bento")
     model = toy_model(folder / "models" / "registry" / "expression-classifier-sample" / "2.onnx")
+    write_card(model.parent, toy_card())
     (model.parent / "1.onnx").write_bytes(b"an older one")
     pointer = Pointer("expression-classifier-sample", "2", str(model), sha256_of(model))
     write_pointer(folder / "models" / "champion.json", pointer)
@@ -37,6 +41,13 @@ def test_bento_holds_one_model_and_a_pointer_that_finds_it(source: Path) -> None
     pointer = read_pointer(pointer_file)
     assert pointer.location == "registry/expression-classifier-sample/2.onnx"
     assert list(source.rglob("*.onnx")) == [find_model(pointer_file, pointer)]
+
+
+def test_bento_brings_the_card_and_is_described_by_it(source: Path) -> None:
+    card = (source / "models" / "registry" / "expression-classifier-sample" / "card.md").read_text()
+    assert card.startswith("# Model card: expression-classifier, v7")
+    assert (source.parent / "README.md").read_text() == card
+    assert {file.name for file in source.rglob("card.*")} == set(CARD_FILES)
 
 
 def test_bento_brings_the_detector_that_lies_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

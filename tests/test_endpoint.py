@@ -17,9 +17,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from cards import toy_card
+from starlette.testclient import TestClient
 from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network
 
+from pipeline.card import write_card
 from pipeline.client import Client
+from pipeline.endpoint import create_app
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.files import sha256_of
@@ -39,7 +43,8 @@ def free_port() -> int:
 
 
 def write_champion(folder: Path) -> Path:
-    model = toy_model(folder / "registry" / "3.onnx")
+    model = toy_model(folder / "registry" / "3.onnx", weights_sha256="3" * 64)
+    write_card(model.parent, toy_card(version="v3", weights_sha256="3" * 64))
     pointer = Pointer("expression-classifier-sample", "3", "registry/3.onnx", sha256_of(model))
     write_pointer(folder / "champion.json", pointer)
     return folder / "champion.json"
@@ -282,6 +287,36 @@ def test_model_tells_its_facts(client: httpx.Client) -> None:
     assert "warning" in model
 
 
+def test_model_gives_its_card_in_the_form_that_is_asked_for(client: httpx.Client, folder: Path) -> None:
+    card = client.get("/model").json()["card"]
+    assert card == json.loads((folder / "registry" / "card.json").read_text())
+    for kind, file in (("text/html", "card.html"), ("text/markdown", "card.md")):
+        answer = client.get("/model", headers={"accept": f"{kind},*/*;q=0.8"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+        assert answer.text == (folder / "registry" / file).read_text()
+        assert answer.headers["vary"] == "accept"
+
+
+class Cardless:
+    """A service whose model has no card beside it."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "expression-classifier", "version": "3"}
+
+    def card(self) -> None:
+        return None
+
+    async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("kind", "status"), [("application/json", 200), ("text/html", 404), ("text/markdown", 404)])
+def test_a_model_without_a_card_says_so(kind: str, status: int) -> None:
+    answer = TestClient(create_app(Cardless)).get("/model", headers={"accept": kind})
+    assert answer.status_code == status
+    assert status == 200 or "this model has no card" in answer.json()["error"]
+
+
 def test_every_route_is_described_and_nothing_is_loaded_from_elsewhere(client: httpx.Client) -> None:
     docs = client.get("/docs.json").json()
     assert docs["openapi"].startswith("3.")
@@ -298,9 +333,12 @@ def test_bentoml_still_answers_for_health_and_metrics(client: httpx.Client) -> N
 @pytest.fixture(scope="module")
 def other(folder: Path) -> Pointer:
     """Another version beside the champion: a network that wants smaller faces."""
-    file = folder / "registry" / "4.onnx"
-    export_onnx(toy_network(32), file, image_size=32, facts=toy_facts(image_size=32, version="v9"))
-    return Pointer("expression-classifier-sample", "4", "registry/4.onnx", sha256_of(file))
+    file = folder / "registry" / "4" / "model.onnx"
+    file.parent.mkdir()
+    facts = toy_facts(image_size=32, version="v9", weights_sha256="4" * 64)
+    export_onnx(toy_network(32), file, image_size=32, facts=facts)
+    write_card(file.parent, toy_card(version="v9", weights_sha256="4" * 64))
+    return Pointer("expression-classifier-sample", "4", "registry/4/model.onnx", sha256_of(file))
 
 
 def wait_until_served(client: httpx.Client, version: str) -> None:
@@ -338,6 +376,9 @@ def test_a_running_server_follows_the_pointer_and_loses_no_request(
             for pointer in (other, first, other, first):
                 write_pointer(folder / "champion.json", pointer)
                 wait_until_served(client, pointer.version)
+                recipe = {"3": "v3", "4": "v9"}[pointer.version]
+                assert client.get("/model").json()["card"]["version"] == recipe
+                assert f", {recipe}</h1>" in client.get("/model", headers={"accept": "text/html"}).text
                 time.sleep(0.5)
         finally:
             stop.set()

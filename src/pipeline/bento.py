@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
+
+from pipeline.card_files import CARD_FILES, TEXT_FILE
 from pipeline.errors import PipelineError
 from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
 from pipeline.predictor import DETECTOR_FILE
@@ -56,8 +59,13 @@ def _stage(root: Path, pointer: Pointer, model: Path, staging: Path) -> None:
     copied = staging / "models" / location
     copied.parent.mkdir(parents=True)
     shutil.copy(model, copied)
-    if (detector := model.parent / DETECTOR_FILE).is_file():
-        shutil.copy(detector, copied.parent)
+    for name in (DETECTOR_FILE, *CARD_FILES):
+        if (beside := model.parent / name).is_file():
+            shutil.copy(beside, copied.parent)
+    if (card := copied.parent / TEXT_FILE).is_file():
+        bentofile = staging / "bentofile.yaml"
+        described = {**yaml.safe_load(bentofile.read_text()), "description": f"file:{card.relative_to(staging)}"}
+        bentofile.write_text(yaml.safe_dump(described, sort_keys=False))
     write_pointer(staging / "models" / "champion.json", replace(pointer, location=location.as_posix()))
 
 

@@ -1,4 +1,4 @@
-"""The HTTP routes, and which status an error gets. Every answer is JSON."""
+"""The HTTP routes, and which status an error gets. Every answer is JSON, but for a card that is asked for otherwise."""
 
 import asyncio
 import logging
@@ -8,16 +8,25 @@ from typing import Any, Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.accept import preferred
+from pipeline.card_files import Card
 from pipeline.openapi import describe
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
 from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, too_large
 
 log = logging.getLogger(__name__)
 
+JSON = "application/json"
+CARDS: dict[str, Callable[[Card], str]] = {"text/html": lambda card: card.page, "text/markdown": lambda card: card.text}
+VARY = {"vary": "accept"}
+SELF_CONTAINED = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "x-content-type-options": "nosniff",
+}
 DETECT = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -37,7 +46,11 @@ class Backend(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return the model's name, version and facts."""
+        """Return the model's name, version and facts, and those of its card, if it has one."""
+        ...
+
+    def card(self) -> Card | None:
+        """Return the model's card, if it has one."""
         ...
 
 
@@ -54,8 +67,14 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
     async def docs(_: Request) -> JSONResponse:
         return JSONResponse(describe(backend().describe()["version"]))
 
-    async def model(_: Request) -> JSONResponse:
-        return JSONResponse(backend().describe())
+    async def model(request: Request) -> Response:
+        kind = preferred(request.headers.get("accept", ""), (JSON, *CARDS))
+        if kind == JSON:
+            return JSONResponse(backend().describe(), headers=VARY)
+        card = backend().card()
+        if card is None:
+            raise HTTPException(404, "this model has no card; ask for application/json to see its facts", VARY)
+        return Response(CARDS[kind](card), media_type=kind, headers=VARY | SELF_CONTAINED)
 
     async def predict(request: Request) -> JSONResponse:
         detect = _read_detect(request)

@@ -50,7 +50,7 @@ def describe(version: str) -> dict[str, Any]:
         "paths": {
             "/predict": {"post": _operation("The expressions on one image", one, _schema("Answer"))},
             "/predict_batch": {"post": _operation("Several images; a broken one fails alone", several, answers)},
-            "/model": {"get": {"summary": "Name, version and facts of the model", "responses": {"200": _ok("facts")}}},
+            "/model": {"get": _card()},
             "/livez": {"get": {"summary": "The server lives", "responses": {"200": _ok("yes")}}},
             "/readyz": {"get": {"summary": "The model is loaded and warm", "responses": {"200": _ok("yes")}}},
             "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": _ok("metrics")}}},
@@ -70,6 +70,16 @@ def _operation(summary: str, content: dict[str, Any], answer: dict[str, Any]) ->
         "parameters": [{**detect, "description": "false: each image is a ready crop of one face"}],
         "requestBody": {"required": True, "content": content},
         "responses": {"200": {**_ok("the answer"), "content": {"application/json": {"schema": answer}}}, **errors},
+    }
+
+
+def _card() -> dict[str, Any]:
+    kinds = {"application/json": "object", "text/html": "string", "text/markdown": "string"}
+    card = {**_ok("facts and card"), "content": {kind: {"schema": {"type": name}} for kind, name in kinds.items()}}
+    none = {"description": "a page or Markdown is asked for, and the model has no card"}
+    return {
+        "summary": "Name, version and facts of the model that is live, and its card, in the form that Accept names",
+        "responses": {"200": card, "404": none},
     }
 
 
