@@ -321,6 +321,8 @@ def test_every_route_is_described_and_nothing_is_loaded_from_elsewhere(client: h
     docs = client.get("/docs.json").json()
     assert docs["openapi"].startswith("3.")
     assert {"/predict", "/predict_batch", "/model"} <= set(docs["paths"])
+    kinds = docs["paths"]["/model"]["get"]["responses"]["200"]["content"]
+    assert set(kinds) == {"application/json", "text/html", "text/markdown"}
     assert "://" not in client.get("/").text
     assert "://" not in json.dumps(docs)
 

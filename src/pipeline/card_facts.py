@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import Checkpoint
-from pipeline.files import read_json
+from pipeline.files import read_output
 from pipeline.inventory import take_inventory
 from pipeline.networks import multiply_adds
 
@@ -34,7 +34,7 @@ def gather_facts(
         metrics: folder with what `evaluate` found; a version that was not evaluated has no scores.
 
     Raises:
-        PipelineError: if a table is missing or damaged.
+        PipelineError: if a table is missing or damaged, or what `evaluate` found is.
     """
     recipe, facts = checkpoint.recipe, checkpoint.facts
     former = decision["champion"]
@@ -73,7 +73,7 @@ def training_facts(facts: Mapping[str, Any], tags: Mapping[str, str]) -> dict[st
 def _scores(file: Path, datasets: tuple[str, ...]) -> dict[str, Any]:
     if not file.exists():
         return {}
-    found = read_json(file)
+    found = read_output(file, f"evaluate@{file.stem}")
     split = {name: part["split"] for name, part in found["datasets"].items() if name in datasets}
     return {
         "scores": found["own"],
