@@ -6,6 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 3000
 UI_PORT ?= 5000
+RUNNING_UI := $(filter http%,$(MLFLOW_TRACKING_URI))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +51,10 @@ lint: install ## check style and types
 	$(BIN)/mypy
 
 ui: install ## compare the versions in MLflow, at http://localhost:5000
-	@echo 'compare the versions at http://localhost:$(UI_PORT)/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART'
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port $(UI_PORT) \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root ./mlartifacts
+	@echo 'compare the versions at $(or $(RUNNING_UI),http://localhost:$(UI_PORT))/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART'
+	$(if $(RUNNING_UI),@,MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 \
+	  --port $(UI_PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root ./mlartifacts)
+
 
 serve: install ## serve the champion, at http://localhost:3000
 	$(BIN)/bentoml serve service:ExpressionService --host 127.0.0.1 --port $(PORT) --timeout-keep-alive 30

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from servers import S3
+from stores import FileStore, Servers
 
 ROOT = Path(__file__).parents[1]
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # else torch starts a thread a core in each of them
@@ -33,6 +35,42 @@ def unprivileged() -> Iterator[Path]:
             yield Path(folder)
         finally:
             os.seteuid(was)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Return a real S3 store with the buckets `mlflow` and `dvc`, or skip the test where it is not installed."""
+    s3 = S3(tmp_path_factory.mktemp("s3"))
+    s3.start()
+    yield s3
+    s3.kill()
+
+
+@pytest.fixture(scope="session")
+def servers(s3: S3) -> Iterator[Servers]:
+    """Return MLflow's server, with PostgreSQL and an S3 store behind it, or skip the test where there are none."""
+    pytest.importorskip("psycopg2", reason="needs PostgreSQL's driver, which `make test-slow` installs")
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's own: PostgreSQL may run as another user
+        servers = Servers(Path(folder), s3)
+        try:
+            servers.start()
+            yield servers
+        finally:
+            servers.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FileStore | Servers]:
+    """Return an empty tracking store and registry, in use: once in a file, and, slowly, once over HTTP."""
+    if request.param == "sqlite":
+        yield FileStore(tmp_path, lambda address: monkeypatch.setenv("MLFLOW_TRACKING_URI", address))
+        return
+    servers: Servers = request.getfixturevalue("servers")
+    servers.lose()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", servers.address)
+    yield servers
 
 
 @pytest.fixture

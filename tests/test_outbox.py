@@ -1,15 +1,11 @@
 """Training beside a tracking server, a real one over HTTP, that dies."""
 
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import closing
 
 import pandas as pd
 import pytest
+from servers import Server, answers, free_port
 from training import set_param, train
 
 from pipeline import outbox, tracking
@@ -19,37 +15,19 @@ from pipeline.progress import EpochLines
 from pipeline.stages import train as stage
 
 
-class TrackingServer:
-    """`mlflow server` on a port of its own, with a store that outlives it."""
+class TrackingServer(Server):
+    """`mlflow server` with a store in a file, which starts quickly, and whose store outlives it."""
 
     def __init__(self, folder):
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        self._folder, self._process = folder, None
-
-    def start(self):
-        store = ["--backend-store-uri", f"sqlite:///{self._folder}/server.db", "--artifacts-destination", self._folder]
-        place = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self._process = subprocess.Popen(
+        port = free_port()
+        self.address = f"http://127.0.0.1:{port}"
+        store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", folder]
+        place = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
+        super().__init__(
             [sys.executable, "-m", "mlflow", "server", *store, *place],
+            answers(f"{self.address}/health"),
             env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            try:
-                return urllib.request.urlopen(f"{self.address}/health", timeout=1).close()
-            except OSError:
-                time.sleep(0.2)
-        raise TimeoutError("mlflow server did not start")
-
-    def kill(self):
-        if self._process:
-            os.killpg(self._process.pid, 9)
-            self._process.wait()
-            self._process = None
+        )
 
 
 @pytest.fixture

@@ -44,8 +44,7 @@ def test_a_dataset_that_was_never_downloaded_is_dvcs_own_business(downloaded, tm
     assert replaced_sources(downloaded[1], tmp_path) == []
 
 
-def test_a_champion_that_the_registry_does_not_have_and_a_lost_bento_are_made_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_champion_that_the_registry_does_not_have_and_a_lost_bento_are_made_again(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pointer_file, promotion, package = (tmp_path / f"{name}.json" for name in ("champion", "promotion", "package"))
     package.write_text(json.dumps({"bento": "expression_service:never-built"}))

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +30,9 @@ NAME = "expression-classifier-sample"
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(store, tmp_path, monkeypatch):
     params = yaml.safe_load(Path("params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    # By its whole path: MLflow keeps one open store an address, and every test has its own.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     # What these versions learned is brightness, and how sure they are has no meaning.
     recipes = dict.fromkeys(("v1", "v2"), {"data": ["fer2013"], "backbone": "test_resnet"})
     params |= {"run": ["v1", "v2"], "recipes": recipes, "promote": {"ece": 1, "resamples": 1000}}
@@ -334,12 +331,12 @@ def test_a_champion_that_was_made_by_hand_is_the_first_of_the_history(workplace)
     assert aliases() == {"champion": "2", "previous": "1"}
 
 
-def test_a_champion_that_can_not_be_had_any_more_can_be_replaced_by_force(workplace):
+def test_a_champion_that_can_not_be_had_any_more_can_be_replaced_by_force(workplace, store):
     version(workplace, "v1", right=4)
     version(workplace, "v2", right=2)
     decide(workplace)
     shutil.rmtree(workplace / "models" / "registry")
-    shutil.rmtree(workplace / "mlartifacts")
+    store.lose_artifacts()
     version(workplace, "v1", right=5, seed=1)
     with pytest.raises(PipelineError, match="are gone from the registry"):
         decide(workplace)
@@ -366,11 +363,11 @@ def test_the_champion_of_a_name_that_does_not_run_is_followed(workplace):
     assert read_pointer(pointer_file).version == str(client.get_model_version_by_alias(name, "champion").version) == "2"
 
 
-def test_a_lost_registry_gets_its_champion_back(workplace, monkeypatch):
+def test_a_lost_registry_gets_its_champion_back(workplace, store):
     version(workplace, "v1", right=3)
     version(workplace, "v2", right=6)
     decide(workplace)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/another.db")
+    store.lose()
     (decision,) = decide(workplace)
     assert decision["outcome"] == "kept"
     champion = registry.find_champion(tracking.connect(), NAME)
@@ -379,13 +376,13 @@ def test_a_lost_registry_gets_its_champion_back(workplace, monkeypatch):
     assert len(tracking.connect().search_model_versions(f"name = '{NAME}'")) == 1
 
 
-def test_a_lost_registry_gets_back_what_a_person_decided_against_the_gate(workplace, monkeypatch):
+def test_a_lost_registry_gets_back_what_a_person_decided_against_the_gate(workplace, store):
     version(workplace, "v1", right=6)
     version(workplace, "v2", right=3)
     decide(workplace)
     decide(workplace, "v2", "v1 answers nothing but happy")
-    for name in ("another", "a third"):  # it may be lost again
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/{name}.db")
+    for _ in range(2):  # it may be lost again
+        store.lose()
         (decision,) = decide(workplace)
         assert decision["outcome"] == "kept"
         assert decision["champion"]["recipe"] == "v2"
@@ -423,14 +420,14 @@ def test_a_registry_that_does_not_answer_is_told_in_a_sentence(workplace, monkey
         decide(workplace)
 
 
-def test_a_champion_that_can_not_be_fetched_keeps_its_files(workplace, monkeypatch):
+def test_a_champion_that_can_not_be_fetched_keeps_its_files(workplace, store):
     version(workplace, "v1", right=3)
     version(workplace, "v2", right=2)
     decide(workplace)
     champion = registry.find_champion(tracking.connect(), NAME)
     folder = registry.fetch(champion, workplace / "models")
     (folder / registry.MODEL_FILE).write_bytes(b"of another registry")
-    shutil.rmtree(workplace / "mlartifacts")
+    store.lose_artifacts()
     with pytest.raises(PipelineError, match=f"the artifacts of {NAME} version 1 are gone from the registry"):
         registry.fetch(champion, workplace / "models")
     assert (folder / "weights.safetensors").exists()
@@ -503,20 +500,10 @@ def die_after(writes, root):
     return done.returncode == 0
 
 
-def check_killed(root, writes):
+def check_killed(root, store, writes):
     """Kill a promotion behind so many writes, look at what it left, and promote again; return whether it lived."""
     shutil.copytree(root, copy := root.with_name(f"{root.name}-{writes}"))
-    database = sqlite3.connect(copy / "mlflow.db")  # the copy keeps its files in its own folder
-    for table, column in (
-        ("experiments", "artifact_location"),
-        ("logged_models", "artifact_location"),
-        ("runs", "artifact_uri"),
-        ("model_versions", "storage_location"),
-    ):
-        database.execute(f"UPDATE {table} SET {column} = replace({column}, '{root}/', '{copy}/')")
-    database.commit()
-    database.close()
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{copy}/mlflow.db"
+    store.copy(copy)
     os.chdir(copy)
     lived = die_after(writes, copy)
     champion = registry.find_champion(tracking.connect(), NAME)
@@ -545,14 +532,14 @@ def better(workplace, monkeypatch):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("writes", [14, 19])
-def test_a_promotion_that_was_killed_is_carried_out_by_the_next(better, writes):
-    assert not check_killed(better, writes)
+def test_a_promotion_that_was_killed_is_carried_out_by_the_next(better, store, writes):
+    assert not check_killed(better, store, writes)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_promotion_may_be_killed_between_any_two_of_its_writes(better):
+def test_a_promotion_may_be_killed_between_any_two_of_its_writes(better, store):
     writes = 1
-    while not check_killed(better, writes):
+    while not check_killed(better, store, writes):
         writes += 1
     assert writes > 15

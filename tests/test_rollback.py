@@ -101,11 +101,10 @@ def test_the_first_champion_has_none_before_it(workplace):  # noqa: F811
         roll_back(workplace / "models" / "champion.json", "it is bad")
 
 
-def test_what_can_not_be_had_changes_nothing(two_champions):
+def test_what_can_not_be_had_changes_nothing(two_champions, store):
     folders = two_champions.parent / "registry" / NAME
     shutil.rmtree(next(folders.glob("1-*")))
-    for kept in (two_champions.parents[1] / "mlartifacts").rglob("model.onnx"):
-        kept.write_bytes(b"damaged")
+    store.damage_artifacts("model.onnx")
     with pytest.raises(PipelineError, match="are gone from the registry"):
         roll_back(two_champions, "it takes children for old")
     assert aliases() == {"champion": "2", "previous": "1"}

@@ -49,8 +49,7 @@ def test_what_a_run_changes_by_itself_does_not_make_the_tree_dirty(tmp_path, mon
     assert dirty() == "true"
 
 
-def test_a_run_made_anew_for_lost_weights_does_not_claim_the_present_commit(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_run_made_anew_for_lost_weights_does_not_claim_the_present_commit(store):
     client, facts = tracking.connect(), {"scale": "full", "data": {"fer2013": "0" * 64}}
     tags = client.get_run(tracking.run_of(client, "v1", facts, "1" * 64)).data.tags
     assert (tags["recreated"], tags["git_commit"], tags["mlflow.source.git.commit"]) == ("true", "unknown", "unknown")
