@@ -107,6 +107,38 @@ def test_of_processes_that_write_at_once_exactly_one_wins(client):
     assert said[versions.index(event.version)] == "won\n"
 
 
+def test_all_who_settle_at_once_agree(client):
+    for name in ("first", "second", "third"):
+        client.create_registered_model(name)
+        one, two = (client.create_model_version(name, "s3://nowhere/model") for _ in range(2))
+        client.set_registered_model_alias(name, "champion", "1")  # by hand
+        with ThreadPoolExecutor(8) as pool:
+            (first,) = set(pool.map(lambda _: settle(client, name), range(8)))  # noqa: B023
+        append(client, first, "promotion", two, "better")
+        with ThreadPoolExecutor(8) as pool:
+            (last,) = set(pool.map(lambda _: settle(client, name), range(8)))  # noqa: B023
+        assert (first.version, last.version, last.previous) == (str(one.version), str(two.version), "1")
+        assert len(read_history(client, name)) == 2
+
+
+def test_who_settles_late_does_not_undo_what_came_meanwhile(client, monkeypatch):
+    one, two, three = (made(client, weights) for weights in "abc")
+    settled = append(client, None, "promotion", one, "first")
+    settle(client, NAME)
+    second = append(client, settled, "promotion", two, "better")
+    move = MlflowClient.set_registered_model_alias
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(MlflowClient, "set_registered_model_alias", move)
+        append(client, second, "promotion", three, "still better")  # somebody else, from beginning to end
+        settle(client, NAME)
+        return move(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", overtaken)
+    assert settle(client, NAME).version == "3"
+    assert aliases(client) == {"champion": "3", "previous": "2"}
+
+
 def test_what_a_person_set_aside_is_known_by_its_weights_until_it_comes_back(client):
     one, two = made(client, "a"), made(client, "b")
     first = append(client, None, "promotion", one, "first")

@@ -7,12 +7,14 @@ killed leaves either no event, or one that the next `settle` carries out.
 """
 
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import PipelineError
 from pipeline.registry import CHAMPION, PREVIOUS, ensure_model, find_champion, find_version, iter_versions
@@ -100,21 +102,23 @@ def replay(client: MlflowClient, champion: ModelVersion, events: list[Event]) ->
 def settle(client: MlflowClient, name: str) -> Event | None:
     """Let the aliases say what the last event says, and return it; nothing where there is none yet.
 
-    A champion that was made by hand, before there was any event, is the first.
+    A champion that was made by hand, before there was any event, is the first. Of those who settle at once, one may not
+    know the last event yet: so each looks again behind what it moved, until there is nothing to move.
     """
-    events = read_history(client, name)
-    if not events:
-        champion = find_champion(client, name)
-        if champion is None:
-            return None
-        return append(client, None, "promotion", champion, "was champion before there was a history")
-    last = events[-1]
-    aliases = {CHAMPION: last.version, PREVIOUS: last.previous}
-    for alias, version in aliases.items():
-        found = find_version(client, name, version) if version else None
-        if found and alias not in found.aliases:
-            client.set_registered_model_alias(name, alias, version)
-    return last
+    while True:
+        events = read_history(client, name)
+        if not events:
+            champion = find_champion(client, name)
+            if champion is None:
+                return None
+            with suppress(PipelineError):  # somebody else wrote it down meanwhile
+                append(client, None, "promotion", champion, "was champion before there was a history")
+            continue
+        last = events[-1]
+        aliases = {CHAMPION: last.version, PREVIOUS: last.previous}
+        moved = [_move(client, name, alias, version) for alias, version in aliases.items() if version]
+        if not any(moved):
+            return last
 
 
 def set_aside(client: MlflowClient, name: str) -> dict[str, Event]:
@@ -130,6 +134,18 @@ def set_aside(client: MlflowClient, name: str) -> dict[str, Event]:
         found.pop(event.weights_sha256, None)
         before = event
     return found
+
+
+def _move(client: MlflowClient, name: str, alias: str, version: str) -> bool:
+    """Give an alias to a version, and return whether there was need to."""
+    found = find_version(client, name, version)
+    if found is None or alias in found.aliases:
+        return False
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:  # PostgreSQL refuses one of two who make an alias at once; by now it can be moved
+        client.set_registered_model_alias(name, alias, version)
+    return True
 
 
 def _write(client: MlflowClient, champion: ModelVersion, event: Event, after: str) -> str:
