@@ -54,3 +54,11 @@ def test_a_run_made_anew_for_lost_weights_does_not_claim_the_present_commit(stor
     tags = client.get_run(tracking.run_of(client, "v1", facts, "1" * 64)).data.tags
     assert (tags["recreated"], tags["git_commit"], tags["mlflow.source.git.commit"]) == ("true", "unknown", "unknown")
     assert tags["data_hash"] == tracking.data_hash(facts)
+
+
+def test_a_reason_that_is_longer_than_a_database_takes_is_cut(store):
+    client = tracking.connect()
+    run_id = tracking.start_run(client, "v1", {"optimizer": "y" * 10_000}, {"forced": "x" * 10_000})
+    run = client.get_run(run_id)
+    assert run.data.tags["forced"] == "x" * 8000
+    assert run.data.params["optimizer"] == "y" * 6000

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
 from pipeline.errors import PipelineError
 
@@ -55,17 +56,18 @@ def start_run(
         client: the client.
         version: the version's name.
         params: nested parameters; logged with dotted names.
-        tags: searchable facts, such as the hash of the data.
+        tags: searchable facts, such as the hash of the data; what is longer than a database takes is cut.
         name: the run's name, where it is not the version's.
         experiment: where it belongs.
         source: the stage that makes it, where that is not the version's training.
     """
+    cut = {key: value[:MAX_TAG_VAL_LENGTH] for key, value in tags.items()}  # MLflow cuts those that are set later
     run = client.create_run(
         _experiment(client, experiment),
         run_name=name or version,
-        tags={"version": version, **_source_tags(source or f"train@{version}"), **tags},
+        tags={"version": version, **_source_tags(source or f"train@{version}"), **cut},
     )
-    flat = [Param(key, str(value)[:6000]) for key, value in _flatten(params).items()]
+    flat = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in _flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
     return run.info.run_id
 
