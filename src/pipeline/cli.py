@@ -52,6 +52,10 @@ def repro() -> None:
         for dataset in replaced_sources(params, RAW):
             typer.echo(f"the source of {dataset} was replaced since it was downloaded")
             run_dvc("repro", "--single-item", "--force", f"download@{dataset}")
+        if not POINTER.exists():  # as in a clone that pulled what others made: promote is up to date there
+            run_dvc("repro", "promote")
+            if not POINTER.exists():
+                run_dvc("repro", "--single-item", "--force", "promote")
         run_dvc("repro")
         for version in versions_without_run(params, Path("models")):
             typer.echo(f"the tracking store has no run of {version} any more; its evaluation makes one")
