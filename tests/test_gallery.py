@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.gallery import MISTAKES, choose_answers, draw_answers
+from pipeline.gallery import MISTAKES, MOST_MISTAKES, choose_answers, choose_mistakes, draw_answers, draw_mistakes
 
 
 def answers(*rows):
@@ -44,6 +44,19 @@ def test_picture_grows_with_the_rows_that_it_shows(tmp_path):
     assert many.shape[0] > one.shape[0] + 100
     # Of the cells with a face of this grey there are as many as faces.
     assert (many == 99).all(2).sum() == pytest.approx(MISTAKES * (one == 99).all(2).sum(), rel=0.1)
+
+
+def test_the_hundred_surest_mistakes_stand_alone(tmp_path):
+    wrong = [(0, 1, 0.5 + 0.003 * number) for number in range(120)]
+    chosen = choose_mistakes(answers(*wrong, (2, 2, 0.99)))
+    assert chosen.index.tolist() == list(range(119, 119 - MOST_MISTAKES, -1))
+    grey = cv2.imencode(".png", np.full((48, 40), 99, np.uint8))[1].tobytes()
+    pictures = []
+    for count in (10, 30):
+        draw_mistakes(chosen[:count], [grey] * count, "mistakes of v1", tmp_path / "v1.png")
+        pictures.append(cv2.imread(str(tmp_path / "v1.png")))
+    few, many = ((image == 99).all(2).sum() for image in pictures)
+    assert many == pytest.approx(3 * few, rel=0.1)
 
 
 @pytest.mark.parametrize("rows", [[], [(0, 0, 0.9)], [(0, 1, 0.9)]], ids=["none", "all right", "all wrong"])
