@@ -67,5 +67,5 @@ constraints: install ## write down the installed versions
 
 clean: ## remove what the pipeline made, but for the environment, DVC's cache, the tracking store and promoted models
 	rm -rf data/corrections.png data/raw data/faces data/inputs data/splits.parquet predictions reports checkpoints models/v*
-	rm -rf zoo/answers zoo/clip_predictions zoo/clips zoo/inputs zoo/models zoo/predictions zoo/metrics zoo/ranking.csv
+	rm -rf zoo/reports zoo/clip_predictions zoo/clips zoo/inputs zoo/models zoo/predictions zoo/metrics zoo/ranking.csv
 	rm -rf metrics dvc.lock parents/dvc.lock zoo/dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

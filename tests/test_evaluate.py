@@ -19,6 +19,8 @@ from pipeline.recipes import Recipe
 from pipeline.sources import SOURCES
 from pipeline.stages.evaluate import doubt_label_maps, evaluate, main
 
+PICTURES = ("answers", "confusion", "curves", "mistakes", "precision_recall", "reliability", "robustness", "roc")
+
 
 def write_version(root: Path, version: str = "v1", seed: int = 0, learned: int = 0, **facts: object) -> None:
     """Write an untrained version of a recipe as `train` would, or one that `learned` the first labels by brightness."""
@@ -63,9 +65,8 @@ def evaluate_version(root: Path, version: str, faces: Path, splits: Path) -> dic
     outputs = {
         "metrics": metrics / f"{version}.json",
         "predictions": root / "predictions" / f"{version}.parquet",
-        "confusion": metrics / "confusion" / f"{version}.png",
-        "curves": metrics / "curves" / f"{version}.png",
-        "answers": root / "reports" / "answers" / f"{version}.png",
+        "pictures": root / "reports" / version,
+        "page": root / "reports" / f"{version}.html",
     }
     main(version, root / "models" / version, faces, splits, curves, *outputs.values())
     return outputs
@@ -106,8 +107,9 @@ def test_metrics_have_the_shape_that_others_rely_on(workplace):
     assert [part["n"] for part in parts] == [14, 56, 14]
     assert metrics["datasets"]["fer2013"]["leak_free"]["n"] == 7
     assert metrics["classes"]["angry"]["support"] == 2
-    for name in ("confusion", "curves", "answers"):
-        height, width, _ = cv2.imread(str(outputs[name])).shape
+    assert {file.name for file in outputs["pictures"].iterdir()} == {f"{name}.png" for name in PICTURES}
+    for file in outputs["pictures"].iterdir():
+        height, width, _ = cv2.imread(str(file)).shape
         assert min(height, width) > 300
 
 
@@ -131,9 +133,10 @@ def test_the_run_that_the_tracking_store_lost_is_made_again(workplace):
     assert run.data.tags["recreated"] == "true"
     assert run.data.metrics["own/macro_f1"] == pytest.approx(metrics["own"]["macro_f1"])
     assert run.data.metrics["rafdb/test/accuracy"] == metrics["datasets"]["rafdb"]["whole"]["accuracy"]
-    for name in ("answers", "confusion", "curves"):
-        (plot,) = tracking.connect().list_artifacts(run.info.run_id, f"plots/{name}")
-        assert plot.path == f"plots/{name}/v1.png"
+    assert run.data.metrics["damaged/macro_f1"] == metrics["robustness"]["mean"]["macro_f1"]
+    kept = {folder: tracking.connect().list_artifacts(run.info.run_id, folder) for folder in ("plots", "report")}
+    assert {file.path for file in kept["plots"]} == {f"plots/{name}.png" for name in PICTURES}
+    assert [file.path for file in kept["report"]] == ["report/v1.html"]
 
 
 def test_a_dataset_without_test_faces_is_judged_on_validation_and_says_so():

@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
         clips, made_from = folder / "clips.parquet", root / "inputs"
         inputs.main("lstm", made_from / "faces.json", faces=folder, splits=clips)
         train.main("lstm", folder, clips, made_from, root / "models", root / "curves.csv")
-        out = [root / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
+        out = [root / name for name in ("metrics.json", "predictions.parquet", "pictures", "page.html")]
         evaluate_clips.main("lstm", root / "models" / "lstm", folder, *out)
         yield root
 
@@ -65,7 +65,7 @@ def test_a_version_of_clips_is_trained_and_kept_like_any_other(trained):
 def test_metrics_have_the_shape_of_other_versions_and_say_what_single_frames_tell(trained):
     metrics = json.loads((trained / "metrics.json").read_text())
     assert (metrics["version"], metrics["scale"]) == ("lstm", "sample")
-    assert set(metrics) == {"version", "scale", "own", "overall", "datasets", "classes", "static"}
+    assert set(metrics) == {"version", "scale", "own", "overall", "datasets", "classes", "static", "calibration"}
     for part in (metrics["own"], metrics["datasets"]["clips"]["whole"], *metrics["static"].values()):
         assert set(part) == {"n", "accuracy", "macro_f1", "weighted_f1", "ece", "ci95", "tta"}
         low, high = part["ci95"]["macro_f1"]
@@ -75,7 +75,11 @@ def test_metrics_have_the_shape_of_other_versions_and_say_what_single_frames_tel
     assert metrics["own"]["tta"]["n"] == 21
     assert metrics["own"]["accuracy"] > 0.5  # .14 by chance
     assert metrics["static"]["first"]["accuracy"] < 0.3  # all first frames look alike
-    assert (trained / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    drawn = {file.name for file in (trained / "pictures").iterdir()}
+    assert drawn == {"confusion.png", "precision_recall.png", "reliability.png", "roc.png"}
+    page = (trained / "page.html").read_text()
+    assert f"<b>{metrics['static']['first']['macro_f1']:.3f}</b>" in page
+    assert "Slices" not in page
 
 
 def test_predictions_are_those_of_the_network(trained):
@@ -104,12 +108,10 @@ def test_a_network_of_single_frames_is_not_compared_with_itself(tmp_path):
 
 
 def test_faces_and_clips_are_not_taken_for_each_other(trained, tmp_path):
-    model, out = trained / "models" / "lstm", [tmp_path / name for name in ("m.json", "p.parquet", "c.png")]
+    model, out = trained / "models" / "lstm", [tmp_path / name for name in ("m.json", "p.parquet", "p", "p.html")]
     faces, splits = write_tables(tmp_path)
     with pytest.raises(PipelineError, match="reads clips, not faces; score it with pipeline.stages.evaluate_clips"):
-        evaluate.main(
-            "lstm", model, faces, splits, trained / "curves.csv", *out, tmp_path / "d.png", tmp_path / "e.png"
-        )
+        evaluate.main("lstm", model, faces, splits, trained / "curves.csv", *out)
     made_from = write_made_from(tmp_path, "lstm", ("clips",))
     with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*zoo/dvc\.yaml:clips"):
         train.main("lstm", faces, splits, made_from, tmp_path / "models", tmp_path / "curves.csv")

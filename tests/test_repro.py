@@ -68,7 +68,8 @@ def test_the_tracking_store_compares_the_versions(first, clone):
         assert {"own/macro_f1", "overall/macro_f1", "train/loss"} <= set(run.data.metrics)
         assert len(client.get_metric_history(run.info.run_id, "validation/macro_f1")) > 1
         plots = {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
-        assert plots == {"plots/answers", "plots/confusion", "plots/curves"}
+        assert {"plots/answers.png", "plots/confusion.png", "plots/robustness.png"} <= plots
+        assert (clone / f"reports/{run.info.run_name}.html").is_file()
     champion = client.get_model_version_by_alias("expression-classifier-sample", "champion")
     assert champion.run_id == runs[champion.tags["recipe"]].info.run_id
 

@@ -17,9 +17,10 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.labels import LABELS
 from pipeline.params import SplitParams, ValidateParams
+from pipeline.quality import look_at
 from pipeline.sources import SOURCES
 from pipeline.stages.split import split
-from pipeline.stages.validate import look_at, main, validate
+from pipeline.stages.validate import main, validate
 from pipeline.tables import SCHEMA
 from pipeline.transforms import encode
 

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pipeline.labels import LABELS
@@ -57,18 +64,23 @@ def mean_f1(hits: NDArray[np.int64], named: NDArray[np.int64]) -> NDArray[np.flo
 def score_classes(
     label_ids: Ids, probabilities: Probabilities, classes: Sequence[str] = LABELS
 ) -> dict[str, dict[str, Any]]:
-    """Return precision, recall, F1, one-against-rest AUC and support by class; AUC is None where it is not defined."""
+    """Return precision, recall, F1, AUC, average precision and support by class.
+
+    AUC (of the ROC curve) and average precision (of that of precision over recall) are of the class against the rest,
+    and None where they are not defined.
+    """
     ids = np.arange(len(classes))
     parts = precision_recall_fscore_support(label_ids, probabilities.argmax(1), labels=ids, zero_division=0)
     result: dict[str, dict[str, Any]] = {}
     for index, (label, precision, recall, f1, support) in enumerate(zip(classes, *parts, strict=True)):
         own = label_ids == index
-        auc = float(roc_auc_score(own, probabilities[:, index])) if own.any() and not own.all() else None
+        ranked = (own, probabilities[:, index]) if own.any() and not own.all() else None
         result[label] = {
             "precision": float(precision),
             "recall": float(recall),
             "f1": float(f1),
-            "auc": auc,
+            "auc": float(roc_auc_score(*ranked)) if ranked else None,
+            "average_precision": float(average_precision_score(*ranked)) if ranked else None,
             "support": int(support),
         }
     return result

@@ -100,10 +100,16 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """How sure a metric is: resamples of the bootstrap, and bins of the calibration error."""
+    """How sure a metric is: resamples of the bootstrap, and bins of the calibration error; and what else is asked.
+
+    `slice_by` are columns whose values faces are told apart by for scores of their own (see `pipeline.slices`);
+    `robustness_faces` is how many faces at most are damaged in 18 ways (see `pipeline.robustness`), 0 for none.
+    """
 
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     calibration_bins: Annotated[int, Field(ge=2, le=1000)] = 15
+    slice_by: tuple[str, ...] = ("brightness", "sharpness", "size", "dataset")
+    robustness_faces: Annotated[int, Field(ge=0)] = 250
     seed: Seed = 0
 
 

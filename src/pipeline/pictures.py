@@ -26,7 +26,7 @@ def draw_confusion(counts: NDArray[np.int64], title: str, file: Path, classes: S
         file: where to.
         classes: their names.
     """
-    figure = _figure(6.4, 5.6)
+    figure = blank(6.4, 5.6)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     display = ConfusionMatrixDisplay(shares, display_labels=classes)
@@ -36,7 +36,7 @@ def draw_confusion(counts: NDArray[np.int64], title: str, file: Path, classes: S
         shade = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=shade)
     axes.set(title=title, xlabel="predicted", ylabel="true")
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_curves(curves: pd.DataFrame, title: str, file: Path) -> None:
@@ -47,7 +47,7 @@ def draw_curves(curves: pd.DataFrame, title: str, file: Path) -> None:
         title: whose they are.
         file: where to.
     """
-    figure = _figure(12, 3.4)
+    figure = blank(12, 3.4)
     losses, scores, speeds = figure.subplots(1, 3)
     best = curves.iloc[best_row(curves)]
     panels: dict[Axes, Mapping[str, pd.Series]] = {
@@ -67,15 +67,17 @@ def draw_curves(curves: pd.DataFrame, title: str, file: Path) -> None:
     scores.set(title=f"best macro-F1 {best[SCORE]:.3f}, epoch {best.epoch:.0f}", ylim=(0, 1))
     speeds.set(title="learning rate", ylim=(0, None))
     figure.suptitle(title)
-    _save(figure, file)
+    save(figure, file)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG."""
     with written_whole(file) as partial:
         figure.savefig(partial, format="png", dpi=120)

@@ -163,7 +163,7 @@ def run_of(client: MlflowClient, version: str, facts: Mapping[str, Any], weights
 def log_result(
     client: MlflowClient, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, Path]
 ) -> None:
-    """Add metrics, tags and files (artifact folder to file) to a run, finished or not."""
+    """Add metrics, tags and files (artifact folder to a file, or to a folder whose files go there) to a run."""
     now = get_current_time_millis()
     client.log_batch(
         run_id,
@@ -171,7 +171,8 @@ def log_result(
         tags=[RunTag(key, value) for key, value in tags.items()],
     )
     for folder, file in files.items():
-        client.log_artifact(run_id, str(file), folder or None)
+        log = client.log_artifacts if file.is_dir() else client.log_artifact
+        log(run_id, str(file), folder or None)
 
 
 def scores_of(run: Run) -> dict[str, float]:
@@ -198,9 +199,9 @@ def log_scores(
         facts: of its checkpoint.
         weights_sha256: of its checkpoint.
         parts: by what was scored, such as `own` or `fer2013/test`, what `pipeline.metrics.score` returned; the names of
-            the metrics are `own/macro_f1` and so on. Scores of no faces are left out.
+            the metrics are `own/macro_f1` and so on. Scores of no faces, and those that it lacks, are left out.
         classes: what `pipeline.metrics.score_classes` returned, as `own/f1/<class>`.
-        files: artifact folder to file.
+        files: see `log_result`.
 
     Raises:
         PipelineError: if the tracking server does not answer.
@@ -209,7 +210,7 @@ def log_scores(
         f"{name}/{key}": part[key]
         for name, part in parts.items()
         for key in ("accuracy", "macro_f1", "weighted_f1", "ece")
-        if part[key] is not None
+        if part.get(key) is not None
     }
     scores |= {f"own/f1/{label}": part["f1"] for label, part in classes.items()}
     with answering():

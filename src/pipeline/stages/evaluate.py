@@ -15,17 +15,22 @@ from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
 from pipeline.curves import read_curves
+from pipeline.diagrams import draw_diagrams
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
-from pipeline.gallery import choose_answers, draw_answers
+from pipeline.gallery import choose_answers, choose_mistakes, draw_answers, draw_mistakes
 from pipeline.images import read_images
 from pipeline.labels import LABELS
 from pipeline.loading import Faces
-from pipeline.metrics import confusion, score_classes
+from pipeline.metrics import score_classes
 from pipeline.params import EvaluateParams, load_params
-from pipeline.pictures import draw_confusion, draw_curves
+from pipeline.pictures import draw_curves
 from pipeline.predictions import judged, score_datasets, score_faces, stack
 from pipeline.recipes import Recipe
+from pipeline.reliability import measure_calibration
+from pipeline.robustness import measure_robustness
+from pipeline.scorecard import version_page
+from pipeline.slices import check_columns, describe, score_slices
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_answers
 from pipeline.tables import read_split
@@ -93,6 +98,27 @@ def of_classes(predictions: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     return predictions.assign(label_id=class_ids)[class_ids >= 0]
 
 
+def look_closer(checkpoint: Checkpoint, folder: Path, faces: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
+    """Find out where a version is weak, how far its confidence can be relied on, and what damage it bears.
+
+    Args:
+        checkpoint: the version.
+        folder: with one Parquet file a dataset, where the images are.
+        faces: predictions of the faces that it is judged on, those of its own datasets and classes.
+        params: what to tell faces apart by, bins, resamples, faces to damage and seed.
+
+    Returns:
+        `slices`, `calibration` and `robustness`; see the modules of these names (calibration's is `reliability`).
+    """
+    answers = faces.label_id.to_numpy(), stack(faces.probabilities)
+    temperature = checkpoint.facts["temperature"]
+    return {
+        "slices": score_slices(describe(folder, faces, params.slice_by), params),
+        "calibration": measure_calibration(*answers, temperature, params.calibration_bins),
+        "robustness": measure_robustness(checkpoint, folder, faces, params),
+    }
+
+
 def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[str, str | None]:
     """Hold the numbers of datasets against the answers of a version that learned elsewhere.
 
@@ -126,9 +152,11 @@ def draw(
     title: str,
     predictions: pd.DataFrame,
     classes: tuple[str, ...],
-    folder: Path,
+    result: dict[str, Any],
+    *,
+    faces: Path,
     curves: Path,
-    pictures: dict[str, Path],
+    pictures: Path,
 ) -> None:
     """Draw the pictures of a version.
 
@@ -136,15 +164,17 @@ def draw(
         title: which version, on what.
         predictions: of the faces that it is judged on, those of its own datasets and classes.
         classes: their names.
-        folder: with one Parquet file a dataset, where the images are.
+        result: its metrics.
+        faces: with one Parquet file a dataset, where the images are.
         curves: of its training.
-        pictures: where the `confusion`, the `curves` and some `answers` go.
+        pictures: folder for those of `draw_diagrams`, the `curves`, some `answers`, and the surest `mistakes`, as PNG.
     """
-    counts = confusion(predictions.label_id.to_numpy(), stack(predictions.probabilities).argmax(1), len(classes))
-    draw_confusion(counts, title, pictures["confusion"], classes)
-    draw_curves(read_curves(curves), f"training of {title}", pictures["curves"])
-    answers = choose_answers(predictions)
-    draw_answers(answers, read_images(folder, answers), f"answers of {title}", pictures["answers"], classes)
+    answered = predictions.label_id.to_numpy(), stack(predictions.probabilities)
+    draw_diagrams(*answered, result, title, pictures, classes)
+    draw_curves(read_curves(curves), f"training of {title}", pictures / "curves.png")
+    answers, mistakes = choose_answers(predictions), choose_mistakes(predictions)
+    draw_answers(answers, read_images(faces, answers), f"answers of {title}", pictures / "answers.png", classes)
+    draw_mistakes(mistakes, read_images(faces, mistakes), f"mistakes of {title}", pictures / "mistakes.png", classes)
 
 
 def main(
@@ -155,15 +185,15 @@ def main(
     curves: Path,
     metrics: Path,
     table: Path,
-    picture: Path,
-    drawn_curves: Path,
-    drawn_answers: Path,
+    pictures: Path,
+    page: Path,
 ) -> None:
-    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, the TABLE of predictions, a confusion PICTURE.
+    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, a TABLE of predictions, a folder of PICTURES, a PAGE.
 
-    Draws the CURVES of its training, and some of its answers, as well: DRAWN_CURVES and DRAWN_ANSWERS.
+    Draws the CURVES of its training as well.
     """
     params = load_params()
+    check_columns(params.evaluate.slice_by)
     checkpoint = load_checkpoint(model)
     if checkpoint.recipe.recurrent:
         raise PipelineError(f"{model} reads clips, not faces; score it with pipeline.stages.evaluate_clips")
@@ -183,21 +213,27 @@ def main(
         result["datasets"][name]["label_map_doubt"] = doubt
         if doubt:
             logger.warning("warning: %s: %s", name, doubt)
+    mine = of_classes(judged(predictions[predictions.dataset.isin(recipe.data)]), recipe)
+    result |= look_closer(checkpoint, faces, mine, params.evaluate)
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
-    mine = of_classes(judged(predictions[predictions.dataset.isin(recipe.data)]), recipe)
-    pictures = {"confusion": picture, "curves": drawn_curves, "answers": drawn_answers}
-    draw(f"{version} on {', '.join(recipe.data)}", mine, recipe.classes, faces, curves, pictures)
+    with written_whole(pictures) as folder:
+        title = f"{version} on {', '.join(recipe.data)}"
+        draw(title, mine, recipe.classes, result, faces=faces, curves=curves, pictures=folder)
+    with written_whole(page) as file:
+        file.write_text(version_page(checkpoint, result, pictures), encoding="utf-8")
     write_json(metrics, result)
-    _log(version, checkpoint, result, {"": metrics, **{f"plots/{name}": file for name, file in pictures.items()}})
-    logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d", version, result["own"]["macro_f1"],
-                result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"])  # fmt: skip
+    _log(version, checkpoint, result, {"": metrics, "report": page, "plots": pictures})
+    logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d; see %s", version, result["own"]["macro_f1"],
+                result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"], page)  # fmt: skip
 
 
 def _log(version: str, checkpoint: Checkpoint, result: dict[str, Any], files: dict[str, Path]) -> None:
     parts = {"own": result["own"], "overall": result["overall"]}
     parts |= {f"{name}/{part['split']}": part["whole"] for name, part in result["datasets"].items()}
     parts |= {f"{name}/{part['split']}/leak_free": part["leak_free"] for name, part in result["datasets"].items()}
+    if result["robustness"]:
+        parts["damaged"] = result["robustness"]["mean"]
     tracking.log_scores(version, checkpoint.facts, checkpoint.sha256(), parts, result["classes"], files)
 
 

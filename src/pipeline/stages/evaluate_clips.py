@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -14,13 +13,15 @@ from pipeline import tracking
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.clips import Clips, read_clips
 from pipeline.command import run
+from pipeline.diagrams import draw_diagrams
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
-from pipeline.metrics import confusion, score_classes
+from pipeline.metrics import score_classes
 from pipeline.params import EvaluateParams, load_params
-from pipeline.pictures import draw_confusion
 from pipeline.predictions import score_faces, stack
 from pipeline.recipes import CLIPS
+from pipeline.reliability import measure_calibration
+from pipeline.scorecard import version_page
 from pipeline.views import average
 
 logger = logging.getLogger(__name__)
@@ -92,18 +93,22 @@ def evaluate_clips(predictions: pd.DataFrame, params: EvaluateParams) -> dict[st
     }
 
 
-def main(version: str, model: Path, clips: Path, metrics: Path, table: Path, picture: Path) -> None:
-    """Score VERSION from its MODEL on the folder CLIPS: METRICS, the TABLE of predictions, a confusion PICTURE."""
-    params = load_params()
+def main(version: str, model: Path, clips: Path, metrics: Path, table: Path, pictures: Path, page: Path) -> None:
+    """Score VERSION from its MODEL on CLIPS: METRICS, the TABLE of predictions, a folder of PICTURES, a PAGE."""
+    params = load_params().evaluate
     checkpoint = load_checkpoint(model)
     predictions = predict(checkpoint, read_clips(clips, "test"))
-    result = {"version": version, "scale": checkpoint.facts["scale"], **evaluate_clips(predictions, params.evaluate)}
+    answers = predictions.label_id.to_numpy(), stack(predictions.probabilities)
+    result = {"version": version, "scale": checkpoint.facts["scale"], **evaluate_clips(predictions, params)}
+    result["calibration"] = measure_calibration(*answers, checkpoint.facts["temperature"], params.calibration_bins)
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
-    counts = confusion(predictions.label_id.to_numpy(), np.argmax(stack(predictions.probabilities), 1))
-    draw_confusion(counts, f"{version} on clips", picture)
+    with written_whole(pictures) as folder:
+        draw_diagrams(*answers, result, f"{version} on clips", folder)
+    with written_whole(page) as file:
+        file.write_text(version_page(checkpoint, result, pictures), encoding="utf-8")
     write_json(metrics, result)
-    _log(version, checkpoint, result, {"": metrics, "plots": picture})
+    _log(version, checkpoint, result, {"": metrics, "report": page, "plots": pictures})
     own, static = result["own"], result["static"]
     alone = "".join(f"; {part['macro_f1']:.3f} on their {name} frames alone" for name, part in static.items())
     logger.info("%s: macro-F1 %.3f on %d clips%s", version, own["macro_f1"], own["n"], alone)

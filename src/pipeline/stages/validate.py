@@ -1,14 +1,10 @@
 """Stage 4: hold faces and splits against what they must be; a hard failure stops the pipeline with the rows named."""
 
 import logging
-import math
-import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pandas as pd
 
 from pipeline.command import run
@@ -17,14 +13,12 @@ from pipeline.expectations import check, class_expectations, face_expectations, 
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
+from pipeline.quality import look_at
 from pipeline.report import data_page
 from pipeline.sources import SOURCES
 from pipeline.tables import SCHEMA, iter_faces, read_all_splits, read_types
-from pipeline.transforms import ImageError, decode, resize
 
 logger = logging.getLogger(__name__)
-
-SHARPNESS_SIDE = 48  # the same for all, so that faces of all sizes compare
 
 
 def validate(
@@ -33,7 +27,7 @@ def validate(
     """Check the faces of all datasets together with their splits.
 
     Args:
-        faces: the tables of `harmonize`, one below the other, as `look_at` returns them.
+        faces: the tables of `harmonize`, one below the other, as `pipeline.quality.look_at` returns them.
         splits: the table of `split`.
         params: sizes and counts to be met.
         maps: by dataset, what its native labels mean.
@@ -63,23 +57,6 @@ def validate(
         *check(table, face_expectations(params, maps), "face_id"),
         *check(classes, class_expectations(params), "class"),
     ]
-
-
-def look_at(faces: pd.DataFrame) -> pd.DataFrame:
-    """Put `brightness` and `sharpness` in the place of a table's images; NaN where one can not be decoded."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pd.DataFrame(pool.map(_look, faces.image), columns=["brightness", "sharpness"], index=faces.index)
-    return faces.drop(columns="image").assign(**looks)
-
-
-def _look(image: object) -> tuple[float, float]:
-    if not isinstance(image, bytes):
-        return math.nan, math.nan
-    try:
-        grey = cv2.cvtColor(resize(decode(image), SHARPNESS_SIDE), cv2.COLOR_RGB2GRAY)
-    except ImageError:
-        return math.nan, math.nan
-    return float(grey.mean()), float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def _columns(faces: Path, datasets: Iterable[str]) -> pd.DataFrame:
