@@ -1,15 +1,18 @@
 """What the README tells a newcomer to do exists."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import yaml
+from dvc.utils.hydra import apply_overrides
 from imports import imports
 
 from pipeline.bento import NAME
 from pipeline.labels import LABELS
 from pipeline.params import DATASETS, Params, load_params
+from pipeline.recipes import Recipe
 from pipeline.sources import SOURCES
 from pipeline.sources.fer2013 import CSV_CODES
 
@@ -71,6 +74,18 @@ def test_every_overridden_param_exists():
         for part in key.split("."):
             assert part in section
             section = section[part]
+
+
+def test_every_ablation_takes_one_part_out_of_the_recipe(tmp_path):
+    ablations = dict(re.findall(r"--name no-(\w+) -S (\S+) evaluate@v6", README))
+    assert set(ablations) == {"swa", "mixup", "tta"}
+    whole = load_params(ROOT / "params.yaml").recipe("v6").model_dump()
+    for part, override in ablations.items():
+        shutil.copy(ROOT / "params.yaml", tmp_path)
+        apply_overrides(tmp_path / "params.yaml", [override])  # what `dvc exp run` does with -S
+        without = load_params(tmp_path / "params.yaml").recipe("v6").model_dump()
+        assert without == whole | {part: Recipe.model_fields[part].default}
+        assert without != whole
 
 
 def test_every_system_of_the_zoo_is_in_its_table():
