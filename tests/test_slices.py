@@ -42,9 +42,14 @@ def test_thirds_are_scored_like_faces_that_stand_alone():
 
 def test_equal_faces_stay_together():
     sizes = [48] * 40 + [100] * 50
-    assert {name: part["n"] for name, part in sliced(answered(size=sizes), "size")["size"].items()} == {
-        "low": 40,
-        "high": 50,
+    parts = sliced(answered(size=sizes), "size")["size"]
+    assert {name: part["n"] for name, part in parts.items()} == {"low": 40, "high": 50}
+    sizes = [48] * 28 + [100] * 28 + [224] * 27 + list(range(230, 237))
+    parts = sliced(answered(size=sizes), "size")["size"]
+    assert {name: (part["from"], part["to"]) for name, part in parts.items()} == {
+        "low": (48, 48),
+        "middle": (100, 100),
+        "high": (224, 236),
     }
 
 

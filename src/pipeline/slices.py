@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
@@ -85,17 +84,18 @@ def _score_parts(faces: pd.DataFrame, name: str, params: EvaluateParams) -> dict
         largest = sorted(known[name].value_counts().index[:MOST_GROUPS])
         return {str(value): _score(known[known[name] == value], params) for value in largest}
     third = _thirds(known[name])
-    names = THIRDS.get(third.nunique(), ("all",))
+    names = THIRDS.get(third.nunique())
+    if names is None:
+        return {}
     return {
         part: {"from": float(rows[name].min()), "to": float(rows[name].max()), **_score(rows, params)}
-        for part, (_, rows) in zip(names, known.groupby(third.to_numpy()), strict=bool(len(known)))
+        for part, (_, rows) in zip(names, known.groupby(third), strict=True)
     }
 
 
 def _thirds(values: pd.Series) -> pd.Series:
-    """Return the number of the third, 0 to 2, that each value stands in; equal values stand in one."""
-    bounds = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else []
-    return pd.Series(np.searchsorted(bounds, values), index=values.index)
+    """Return the number of the third, 0 to 2, that each value stands in; equal ones stand where their middle does."""
+    return (3 * (values.rank() - 0.5) // len(values)).astype(int)
 
 
 def _score(faces: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
