@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -455,14 +457,31 @@ def test_package_proves_parity_with_the_registered_checkpoint(workplace, monkeyp
     version(workplace, "v2", right=6)
     decide(workplace)
     monkeypatch.setattr(package, "build_bento", lambda root, pointer, label: f"expression_service:{label}")
-    images = [
-        image for file in (workplace / "data" / "faces").glob("*.parquet") for image in pd.read_parquet(file).image
-    ]
-    pointer = workplace / "models" / "champion.json"
-    result = package.package(Path(), pointer, images, package.PackageParams(faces=20))
-    assert result["parity"]["faces"] == 20
-    assert result["parity"]["largest_difference"] < 1e-4
+    files = [workplace / name for name in ("models/champion.json", "data/faces", "data/splits.parquet")]
+    package.main(*files, workplace / "metrics" / "package.json")
+    result = json.loads((workplace / "metrics" / "package.json").read_text())
+    assert result["parity"]["faces"] == 112  # all test and validation faces
+    assert max(result["parity"]["largest_difference"].values()) < 1e-4
     assert result["bento"].startswith("expression_service:sample-1-")
+
+
+def test_the_registry_knows_the_signature_and_opens_the_model(workplace):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=6)
+    decide(workplace)
+    champion = f"models:/{NAME}@champion"
+    info = mlflow.models.get_model_info(champion)
+    side = load_checkpoint(workplace / "models" / "v2").recipe.image_size
+    assert [(spec.name, spec.type, spec.shape) for spec in (*info.signature.inputs, *info.signature.outputs)] == [
+        ("faces", np.dtype("uint8"), (-1, side, side, 3)),
+        ("probabilities", np.dtype("float32"), (-1, 7)),
+    ]
+    opened = mlflow.pyfunc.load_model(champion)
+    assert opened.input_example["faces"].shape == (1, side, side, 3)
+    answer = opened.predict(opened.input_example)["probabilities"]
+    registered = registry.fetch(registry.find_champion(tracking.connect(), NAME), workplace / "models")
+    predictor = Predictor(registered / registry.MODEL_FILE, name=NAME, version="1")
+    np.testing.assert_allclose(answer, predictor.probabilities(np.full((1, side, side, 3), 128, np.uint8)), atol=1e-6)
 
 
 DIES = """

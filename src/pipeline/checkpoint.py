@@ -1,9 +1,11 @@
 """A trained version on disk: its weights as safetensors, and `model.json` with all that is needed to use them."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.files import read_output, sha256_of, write_json, written_whole
@@ -13,6 +15,7 @@ from pipeline.recurrent import build_network
 
 WEIGHTS = "weights.safetensors"
 FACTS = "model.json"
+METADATA = "facts"  # in the file of the weights
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,17 @@ class Checkpoint:
         return sha256_of(self.weights)
 
     def export_facts(self) -> dict[str, Any]:
-        """Return what `pipeline.export.export_onnx` wants to know: the size of a face, and the facts for a service."""
+        """Return what the exporters want to know: the size of a face, and the facts for whoever uses the model."""
         facts = {key: self.facts[key] for key in ("version", "labels", "detector", "temperature")} | self.facts[
             "preprocessing"
         ]
         facts |= {"weights_sha256": self.sha256(), "data": list(self.recipe.data)}
         return {"image_size": self.recipe.image_size, "facts": facts}
+
+    def weights_facts(self) -> dict[str, Any]:
+        """Return what the file of the weights says itself: `labels`, `temperature` and the preprocessing."""
+        with safe_open(self.weights, "pt") as file:
+            return json.loads((file.metadata() or {}).get(METADATA, "{}"))
 
     def network(self) -> ExpressionNetwork:
         """Return the network with its weights, in evaluation mode."""
@@ -49,16 +57,20 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, network: ExpressionNetwork, recipe: Recipe, facts: dict[str, Any]) -> None:
     """Write a trained version; the facts come last, so that they exist only beside whole weights."""
-    with written_whole(folder / WEIGHTS) as file:
-        save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, file)
     scale = 1 / 255
     preprocessing = {
         "image_size": recipe.image_size,
         "mean": [round(float(value) * scale, 6) for value in network.mean.flatten()],
         "std": [round(float(value) * scale, 6) for value in network.std.flatten()],
         "interpolation": "area where the face shrinks, bilinear where it grows",
+        "colour": recipe.colour,
     }
-    content = {"labels": list(recipe.classes), "preprocessing": preprocessing, **facts, "recipe": recipe.model_dump()}
+    labels, temperature = list(recipe.classes), facts.get("temperature", 1.0)
+    # Under one key: safetensors writes several in an order of chance, and equal weights shall be equal files.
+    metadata = {METADATA: json.dumps({"labels": labels, **preprocessing, "temperature": temperature})}
+    with written_whole(folder / WEIGHTS) as file:
+        save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, file, metadata)
+    content = {"labels": labels, "preprocessing": preprocessing, **facts, "recipe": recipe.model_dump()}
     write_json(folder / FACTS, content)
 
 

@@ -20,7 +20,7 @@ INPUT, OUTPUT = "faces", "probabilities"
 SMALL = 1024  # weights that are kept as they are, such as biases
 
 
-class _Probabilities(torch.nn.Module):
+class Probabilities(torch.nn.Module):
     """A network with the softmax behind it, so that no reader of the file can leave it out or do it twice."""
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -48,7 +48,7 @@ def export_onnx(
             that it takes as long as otherwise, and needs no hardware for it.
     """
     # A copy, because tracing wants it on the CPU and in evaluation, and the caller may go on training.
-    model = _Probabilities(copy.deepcopy(network)).cpu().eval()
+    model = Probabilities(copy.deepcopy(network)).cpu().eval()
     # Two faces, because a batch of one is taken for a constant.
     example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
@@ -70,11 +70,14 @@ def export_onnx(
     with written_whole(file) as partial:
         program.save(partial, external_data=False)
         if half:
-            onnx.save(_halve(onnx.load(partial)), partial)
+            onnx.save(halve(onnx.load(partial)), partial)
 
 
-def _halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store the weights of a model as float16, each with a cast behind it, which ONNX Runtime does once, on opening."""
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store the weights of a model as float16, each with a cast behind it, which ONNX Runtime does once, on opening.
+
+    The model is changed in place, and returned.
+    """
     graph, casts = model.graph, []
     for weight in graph.initializer:
         values = numpy_helper.to_array(weight)

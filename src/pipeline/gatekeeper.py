@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
 from pipeline import history, lineage, registry, tracking
-from pipeline.artifact import measure_milliseconds, write_artifact
+from pipeline.artifact import write_artifact
 from pipeline.card import make_card, write_card
 from pipeline.card_facts import gather_facts
 from pipeline.card_files import CARD_FILES
@@ -21,8 +21,10 @@ from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.decisions import count_looks, identify, logged
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
+from pipeline.formats import open_formats
 from pipeline.gate import Candidate, Check, Verdict, judge, rank
 from pipeline.images import read_images
+from pipeline.latency import measure_milliseconds
 from pipeline.metrics import macro_f1
 from pipeline.params import Params
 from pipeline.parity import answer_all, prove_parity, some_of
@@ -134,12 +136,13 @@ class Gatekeeper:
         faces, version, file = evidence.faces, checkpoint.facts["version"], folder / registry.MODEL_FILE
         predictor = Predictor(file, name=self.name, version=version)
         some = read_images(evidence.folder, some_of(faces, self.params.package.faces))
-        prove_parity(checkpoint, predictor, some, self.params.package.tolerance)
+        prove_parity(checkpoint, predictor, open_formats(folder, predictor), some, self.params.package.tolerance)
+        face = predictor.stack(predictor.faces(some[0], detect=False))
         candidate = Candidate(
             valid_data=evidence.valid_data,
             dirty={"true": True, "false": False}.get(self._run(checkpoint).data.tags.get("git_dirty", "")),
             megabytes=file.stat().st_size / 1e6,
-            milliseconds=measure_milliseconds(predictor, predictor.stack(predictor.faces(some[0], detect=False))),
+            milliseconds=measure_milliseconds([predictor], face)[0],
         )
         broken: list[Check] = []
         champion = None

@@ -1,6 +1,6 @@
-"""Proof that an exported model answers like the checkpoint that it was made from, by the same road a request takes."""
+"""Proof that every format of a model answers like the checkpoint that it was made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
+from pipeline.formats import Format
 from pipeline.images import iter_images
 from pipeline.labels import LABELS
 from pipeline.predictor import Predictor
 from pipeline.transforms import decode, resize
+
+SAID = ("labels", "image_size", "mean", "std", "interpolation", "colour", "temperature")  # by every format
 
 
 def some_of(faces: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -38,32 +41,46 @@ def answer_all(predictor: Predictor, folder: Path, table: pd.DataFrame) -> NDArr
 
 
 def prove_parity(
-    checkpoint: Checkpoint, predictor: Predictor, images: Sequence[bytes], tolerance: float
+    checkpoint: Checkpoint,
+    predictor: Predictor,
+    formats: Mapping[str, Format],
+    images: Sequence[bytes],
+    tolerance: float,
 ) -> dict[str, Any]:
-    """Compare the two on the same faces.
+    """Compare every format with the checkpoint on the same faces, one at a time, as a request brings them.
 
     Args:
         checkpoint: the trained version.
-        predictor: with the exported model.
+        predictor: with the exported model, which prepares the faces for all formats as it does for a request.
+        formats: by name; see `pipeline.formats.open_formats`.
         images: encoded faces.
         tolerance: the largest difference of a probability that is let through.
 
     Returns:
-        `faces` compared, and `largest_difference` of a probability.
+        `faces` compared, and by format the `largest_difference` of a probability.
 
     Raises:
-        PipelineError: if a probability differs by more than the tolerance, or any label differs.
+        PipelineError: if a probability differs by more than the tolerance, or any label differs, or a format says other
+            labels, another preprocessing or another temperature than the checkpoint.
     """
-    size = checkpoint.recipe.image_size
+    size, facts = checkpoint.recipe.image_size, checkpoint.export_facts()["facts"]
     faces = np.stack([resize(decode(image), size) for image in images])
     with torch.inference_mode():
         expected = checkpoint.network()(torch.from_numpy(faces)).softmax(1).numpy()
-    found = np.concatenate([predictor.probabilities(predictor.stack(predictor.faces(i, detect=False))) for i in images])
-    difference = float(np.abs(expected - found).max())
-    others = int((expected.argmax(1) != found.argmax(1)).sum())
-    if difference > tolerance or others:
-        raise PipelineError(
-            f"the exported model is not the checkpoint {checkpoint.folder}: on {len(images)} faces {others} labels "
-            f"differ, and probabilities by up to {difference:.2g} (allowed: {tolerance:.2g})"
-        )
-    return {"faces": len(images), "largest_difference": difference}
+    sent = [predictor.stack(predictor.faces(image, detect=False)) for image in images]
+    differences = {}
+    for name, model in formats.items():
+        if wrong := [key for key in SAID if key in facts and model.facts.get(key) != facts[key]]:
+            raise PipelineError(
+                f"the {name} of {checkpoint.folder} says another {wrong[0]} than the checkpoint: "
+                f"{model.facts.get(wrong[0])}, not {facts[wrong[0]]}; promote the version again"
+            )
+        found = np.concatenate([model.probabilities(face) for face in sent])
+        differences[name] = float(np.abs(expected - found).max())
+        others = int((expected.argmax(1) != found.argmax(1)).sum())
+        if differences[name] > tolerance or others:
+            raise PipelineError(
+                f"the {name} is not the checkpoint {checkpoint.folder}: on {len(images)} faces {others} labels "
+                f"differ, and probabilities by up to {differences[name]:.2g} (allowed: {tolerance:.2g})"
+            )
+    return {"faces": len(images), "largest_difference": differences}

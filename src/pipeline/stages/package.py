@@ -1,4 +1,4 @@
-"""Stage 8: prove that the champion's exported model answers like its checkpoint, and build the Bento that serves it."""
+"""Stage 8: prove that the champion's formats answer like its checkpoint, and build the Bento that serves it."""
 
 import logging
 from pathlib import Path
@@ -10,6 +10,7 @@ from pipeline.bento import build_bento
 from pipeline.checkpoint import load_checkpoint
 from pipeline.command import run
 from pipeline.files import write_json
+from pipeline.formats import open_formats
 from pipeline.images import read_images
 from pipeline.params import PackageParams, load_params
 from pipeline.parity import prove_parity, some_of
@@ -33,15 +34,18 @@ def package(root: Path, pointer_file: Path, images: list[bytes], params: Package
         the Bento's tag, the champion's name and version, and the outcome of the comparison.
 
     Raises:
-        PipelineError: if the exported model does not answer like the checkpoint, or BentoML fails.
+        PipelineError: if a format does not answer like the checkpoint, or BentoML fails.
     """
     pointer = read_pointer(pointer_file)
     model = find_model(pointer_file, pointer)
     predictor = Predictor(model, name=pointer.name, version=pointer.version)
-    parity = prove_parity(load_checkpoint(model.parent), predictor, images[: params.faces], params.tolerance)
+    formats = open_formats(model.parent, predictor)
+    parity = prove_parity(load_checkpoint(model.parent), predictor, formats, images[: params.faces], params.tolerance)
+    differences = [f"{name} {difference:.1e}" for name, difference in parity["largest_difference"].items()]
+    logger.info("largest difference of a probability on %d faces: %s", parity["faces"], ", ".join(differences))
     kind = "sample-" if pointer.is_sample else ""
     tag = build_bento(root, pointer_file, f"{kind}{pointer.version}-{pointer.sha256[:8]}")
-    logger.info("%s: %d faces, largest difference of a probability %.1e", tag, *parity.values())
+    logger.info("%s is built", tag)
     return {"bento": tag, "model": pointer.name, "version": pointer.version, "parity": parity}
 
 
