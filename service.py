@@ -28,6 +28,7 @@ from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import Predictor  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
 from pipeline.transforms import encode  # noqa: E402
+from pipeline.variants import FULL, offers_file  # noqa: E402
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 
@@ -47,9 +48,26 @@ def slots_file() -> Path:
     return Path(os.environ[SLOTS_FILE])
 
 
-def _stamps() -> list[tuple[int, int] | None]:
-    """Return what changes when a pointer is written: of the champion's, and of the ready-made model's beside it."""
-    files = (pointer_file(), pointer_file().parent / READY_MADE)
+def wanted_variant() -> str:
+    """Return the variant of the model to serve."""
+    return os.environ.get("FER_VARIANT") or FULL
+
+
+def choose_served() -> tuple[Served, str]:
+    """Return what the pointer says to serve: in full precision, and why, where the wanted variant is not offered."""
+    pointer, file = choose_model(pointer_file())
+    try:
+        return Served.of(pointer, file, wanted_variant()), ""
+    except PipelineError as error:
+        return Served.of(pointer, file), str(error)
+
+
+def _stamps(served: Served) -> list[tuple[int, int] | None]:
+    """Return what changes when there may be another thing to serve.
+
+    It is of the champion's pointer, of the ready-made model's beside it, and of the offer of what is served.
+    """
+    files = (pointer_file(), pointer_file().parent / READY_MADE, offers_file(Path(served.file)))
     return [(file.stat().st_mtime_ns, file.stat().st_ino) if file.exists() else None for file in files]
 
 
@@ -108,7 +126,7 @@ class ExpressionService:
     def choose() -> None:  # type: ignore[misc]
         """Choose before any process starts: all serve the same model, also one that is started again later."""
         try:
-            served = Served.of(*choose_model(pointer_file()))
+            served = Served.of(*choose_model(pointer_file()), wanted_variant())
             served.open()  # what cannot be served is told here, once, and not by processes that die in turn
             folder = tempfile.mkdtemp(prefix="expression-service-")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -125,8 +143,9 @@ class ExpressionService:
         self._following = asyncio.create_task(self._follow())
 
     def describe(self) -> dict[str, Any]:
-        """Return the model's name, version and facts, and those of its card, if it has one."""
-        described = {**self._predictor.model, "facts": self._predictor.facts}
+        """Return the model's name, version, variant and facts, and those of its card, if it has one."""
+        variant = self._slots.served.variant
+        described = {**self._predictor.model, "variant": variant, "facts": self._predictor.facts}
         return {**described, "card": self._predictor.card.facts} if self._predictor.card else described
 
     def card(self) -> Card | None:
@@ -145,14 +164,20 @@ class ExpressionService:
         return predictor.answer([face for face, _ in found], rows)
 
     async def _follow(self) -> None:
-        """Go over to another model when the pointer names one; one that can not be served is told, and not followed."""
-        seen, complained = None, ""
+        """Go over to another model when the pointer names one, or another variant of it is offered.
+
+        One that can not be served is told, and not followed.
+        """
+        seen, complained, excused = None, "", ""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if (stamps := _stamps()) == seen:
+            if (stamps := _stamps(self._slots.served)) == seen:
                 continue
             try:
-                served = Served.of(*await run_sync(choose_model, pointer_file()))
+                served, excuse = await run_sync(choose_served)
+                if excuse and excuse != excused:
+                    log.warning("%s version %s is served in full precision: %s", served.name, served.version, excuse)
+                excused = excuse
                 if served != self._slots.served:
                     await self._go_over(served)
                 seen, complained = stamps, ""
@@ -170,7 +195,10 @@ class ExpressionService:
         write_slots(slots_file(), beside)
         await self.classifier.to_async.call("fill", slot=slot)
         await self._warm_up(predictor, slot)
-        log.info("%s version %s now, after version %s", served.name, served.version, self._predictor.version)
+        log.info(
+            "%s version %s (%s) now, after version %s (%s)",
+            *(served.name, served.version, served.variant, self._predictor.version, self._slots.served.variant),
+        )
         self._slots, self._predictor = beside.switched_to(slot), predictor
         write_slots(slots_file(), self._slots)
         while self._busy[former]:

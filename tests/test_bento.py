@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 from cards import toy_card
-from toys import encoded, toy_model
+from toys import encoded, toy_model, toy_offer
 
 from pipeline.bento import build_bento
 from pipeline.card import write_card
 from pipeline.card_files import CARD_FILES
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of
+from pipeline.files import sha256_of, write_json
 from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
 from pipeline.predictor import DETECTOR_FILE
+from pipeline.variants import find_variant, offers_file, variant_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,6 +59,25 @@ def test_bento_brings_the_detector_that_lies_beside_the_model(tmp_path: Path, mo
     build_bento(ROOT, tmp_path / "champion.json", "7")
     folder = tmp_path / "home/bentos/expression_service/7/src/models/registry/expression-classifier"
     assert (folder / DETECTOR_FILE).read_bytes() == b"yunet"
+
+
+def test_bento_brings_the_variants_that_are_offered_and_says_why_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    model = toy_model(tmp_path / "model.onnx")
+    write_pointer(tmp_path / "champion.json", Pointer("expression-classifier", "7", str(model), sha256_of(model)))
+    offers = {"int8": {"offered": True, "sha256": sha256_of(toy_offer(model, "int8"))}}
+    offers["fp16"] = {"offered": False, "reason": "macro-F1 falls"}
+    write_json(offers_file(model), {"model_sha256": sha256_of(model), "variants": offers})
+    variant_file(model, "fp16").write_bytes(b"not offered")
+    build_bento(ROOT, tmp_path / "champion.json", "7")
+    pointer_file = tmp_path / "home/bentos/expression_service/7/src/models/champion.json"
+    staged = find_model(pointer_file, read_pointer(pointer_file))
+    assert {file.name for file in staged.parent.iterdir()} == {"7.onnx", "7.int8.onnx", "7.variants.json"}
+    assert find_variant(staged, sha256_of(model), "int8") == offers["int8"]["sha256"]
+    with pytest.raises(PipelineError, match="is not offered: macro-F1 falls"):
+        find_variant(staged, sha256_of(model), "fp16")
 
 
 def test_bento_runs_on_its_own_code_without_the_training_packages(source: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from cards import toy_card
 from starlette.testclient import TestClient
-from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network
+from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network, toy_offer
 
 from pipeline.card import write_card
 from pipeline.client import Client
@@ -50,8 +51,8 @@ def write_champion(folder: Path) -> Path:
     return folder / "champion.json"
 
 
-def serve(folder: Path, pointer_file: Path, port: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
+def serve(folder: Path, pointer_file: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, **variables, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
     return subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", "service:ExpressionService", f"--port={port}", "--host=127.0.0.1"],
         cwd=ROOT,
@@ -69,8 +70,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[httpx.Client]:
+    with running(folder, write_champion(folder)) as client:
+        yield client
+
+
+@contextmanager
+def running(folder: Path, pointer_file: Path, **variables: str) -> Iterator[httpx.Client]:
+    """Serve what a pointer names, and give a client of that server."""
     port = free_port()
-    server = serve(folder, write_champion(folder), port)
+    server = serve(folder, pointer_file, port, **variables)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             wait_until_ready(client, server, folder)
@@ -284,6 +292,7 @@ def test_model_tells_its_facts(client: httpx.Client) -> None:
     model = client.get("/model").json()
     assert (model["name"], model["version"]) == ("expression-classifier-sample", "3")
     assert model["facts"]["labels"] == list(LABELS)
+    assert model["variant"] == "full"
     assert "warning" in model
 
 
@@ -421,3 +430,37 @@ def test_without_a_model_the_server_says_what_to_do(tmp_path: Path) -> None:
     said = (tmp_path / "server.log").read_text()
     assert "run `make repro` first" in said
     assert "Traceback" not in said
+
+
+def test_a_variant_that_is_not_offered_is_refused_at_the_start(tmp_path: Path) -> None:
+    pointer_file = write_champion(tmp_path)
+    toy_offer(tmp_path / "registry" / "3.onnx", "int8", offered=False)
+    server = serve(tmp_path, pointer_file, free_port(), FER_VARIANT="int8")
+    assert server.wait(60) == 1
+    said = (tmp_path / "server.log").read_text()
+    assert "is not offered: macro-F1 falls" in said
+    assert "Traceback" not in said
+
+
+def test_a_server_of_a_variant_goes_on_in_full_precision_where_a_version_has_none(tmp_path: Path) -> None:
+    pointer_file = write_champion(tmp_path)
+    toy_offer(tmp_path / "registry" / "3.onnx", "int8")
+    (tmp_path / "registry" / "4.onnx").write_bytes((tmp_path / "registry" / "3.onnx").read_bytes())
+    fourth = replace(read_pointer(pointer_file), version="4", location="registry/4.onnx")
+    with running(tmp_path, pointer_file, FER_VARIANT="int8") as client:
+
+        def wait_for(version: str, variant: str) -> None:
+            end = time.monotonic() + 30
+            while ((said := client.get("/model").json())["version"], said["variant"]) != (version, variant):
+                assert time.monotonic() < end, (said, (tmp_path / "server.log").read_text()[-2000:])
+                time.sleep(0.2)
+            assert said["facts"].get("variant", "full") == variant
+            assert client.post("/predict?detect=false", content=JPEG).json()["model"]["version"] == version
+
+        wait_for("3", "int8")
+        write_pointer(pointer_file, fourth)
+        wait_for("4", "full")
+        toy_offer(tmp_path / "registry" / "4.onnx", "int8")  # as `package` does behind a promotion
+        wait_for("4", "int8")
+    log = (tmp_path / "server.log").read_text()
+    assert log.count("version 4 is served in full precision: the variant int8 was not made for") == 1

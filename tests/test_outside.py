@@ -60,6 +60,14 @@ def test_a_champion_that_the_registry_does_not_have_and_a_lost_bento_are_made_ag
     client.set_registered_model_alias(NAME, "champion", "1")
     first = history.settle(client, NAME)
     assert stale_stages(pointer_file, promotion, package) == ["package"]
+    with monkeypatch.context() as patch:
+        patch.setattr("bentoml.get", lambda tag: None)  # it is there
+        variants = {"full": {}, "int8": {"offered": True}, "fp16": {"offered": False}}
+        package.write_text(json.dumps({"bento": "expression_service:built", "variants": variants}))
+        assert stale_stages(pointer_file, promotion, package) == ["package"]
+        (tmp_path / "model.int8.onnx").touch()
+        assert stale_stages(pointer_file, promotion, package) == []
+    package.write_text(json.dumps({"bento": "expression_service:never-built"}))
     second = registry.find_version(client, NAME, "2")
     history.append(client, first, "promotion", second, "better")  # from somewhere else
     assert stale_stages(pointer_file, promotion, package) == ["promote", "package"]

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
-from toys import toy_model
+from toys import toy_model, toy_offer
 
 from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
 from pipeline.pointer import Pointer
 from pipeline.slots import Served, Slots, read_slots, write_slots
 
@@ -32,3 +33,18 @@ def test_a_model_is_opened_under_its_name(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("FER_YUNET", str(tmp_path / "nothing.onnx"))
     with pytest.raises(PipelineError, match="there is no face detector"):
         served.open()
+
+
+def test_a_variant_is_opened_where_it_is_offered(tmp_path: Path) -> None:
+    model = toy_model(tmp_path / "3.onnx")
+    pointer = Pointer("expression-classifier", "3", "3.onnx", sha256_of(model))
+    with pytest.raises(PipelineError, match=r"int8 was not made for .*3\.onnx"):
+        Served.of(pointer, model, "int8")
+    toy_offer(model, "int8", offered=False)
+    with pytest.raises(PipelineError, match=r"int8 of .*3\.onnx is not offered: macro-F1 falls"):
+        Served.of(pointer, model, "int8")
+    variant = toy_offer(model, "int8")
+    served = Served.of(pointer, model, "int8")
+    assert (served.variant, served.sha256) == ("int8", sha256_of(variant))
+    assert served.open().facts["variant"] == "int8"
+    assert "variant" not in Served.of(pointer, model).open().facts

@@ -14,8 +14,10 @@ import onnx
 import torch
 
 from pipeline.export import export_onnx
+from pipeline.files import sha256_of, write_json
 from pipeline.labels import LABELS
 from pipeline.transforms import Image
+from pipeline.variants import offers_file, variant_file
 
 SIZE = 48
 
@@ -63,6 +65,16 @@ def toy_model(file: Path, **facts: Any) -> Path:
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in toy_facts(**facts).items()})
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(model.SerializeToString())
+    return file
+
+
+def toy_offer(model: Path, variant: str, offered: bool = True) -> Path:
+    """Offer a variant of a toy model, or say that it is not good enough; return its file."""
+    file = toy_model(variant_file(model, variant), variant=variant)
+    offer = {"offered": offered, "reason": "" if offered else "macro-F1 falls", "sha256": sha256_of(file)}
+    write_json(offers_file(model), {"model_sha256": sha256_of(model), "variants": {variant: offer}})
+    if not offered:
+        file.unlink()
     return file
 
 

@@ -14,12 +14,13 @@ from pipeline.card_files import CARD_FILES, TEXT_FILE
 from pipeline.errors import PipelineError
 from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
 from pipeline.predictor import DETECTOR_FILE
+from pipeline.variants import find_variant, offers_file, read_offers, variant_file
 
 NAME = "expression_service"
 
 
 def build_bento(root: Path, pointer_file: Path, version: str) -> str:
-    """Build a Bento with the model that a pointer names, and no other.
+    """Build a Bento with the model that a pointer names, the variants offered beside it, and no other.
 
     It is built from a staging folder: `bentofile.yaml` can name files, but not "the one that the pointer points to".
 
@@ -66,6 +67,12 @@ def _stage(root: Path, pointer: Pointer, model: Path, staging: Path) -> None:
         bentofile = staging / "bentofile.yaml"
         described = {**yaml.safe_load(bentofile.read_text()), "description": f"file:{card.relative_to(staging)}"}
         bentofile.write_text(yaml.safe_dump(described, sort_keys=False))
+    offers = read_offers(model, pointer.sha256)
+    for variant in (name for name, offer in offers.items() if offer["offered"]):
+        find_variant(model, pointer.sha256, variant)
+        shutil.copy(variant_file(model, variant), variant_file(copied, variant))
+    if offers:
+        shutil.copy(offers_file(model), offers_file(copied))
     write_pointer(staging / "models" / "champion.json", replace(pointer, location=location.as_posix()))
 
 

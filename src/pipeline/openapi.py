@@ -78,7 +78,7 @@ def _card() -> dict[str, Any]:
     card = {**_ok("facts and card"), "content": {kind: {"schema": {"type": name}} for kind, name in kinds.items()}}
     none = {"description": "a page or Markdown is asked for, and the model has no card"}
     return {
-        "summary": "Name, version and facts of the model that is live, and its card, in the form that Accept names",
+        "summary": "Name, version, variant and facts of the live model, and its card, in the form that Accept names",
         "responses": {"200": card, "404": none},
     }
 

@@ -10,6 +10,7 @@ from pipeline.files import read_json, read_output
 from pipeline.params import Params
 from pipeline.pointer import read_pointer
 from pipeline.sources.fingerprint import fingerprint
+from pipeline.variants import variant_file
 
 
 def replaced_sources(params: Params, raw: Path) -> list[str]:
@@ -37,7 +38,7 @@ def versions_without_run(params: Params, models: Path) -> list[str]:
 
 
 def stale_stages(pointer_file: Path, promotion: Path, package: Path) -> list[str]:
-    """Return the stages to run again because of what happened outside: to the registered champion, or to the Bento.
+    """Return the stages to run again because of what happened outside: to the champion, its variants, or its Bento.
 
     The registry may be lost, somebody elsewhere may have promoted another version, or somebody rolled back here, of
     which the last decision does not know.
@@ -54,8 +55,11 @@ def stale_stages(pointer_file: Path, promotion: Path, package: Path) -> list[str
     known = decided.get(pointer.name)  # none, where a real champion stays, and all versions in `run` are drawn ones
     if last is None or last.version != pointer.version or (known and known["version"] != pointer.version):
         return ["promote", "package"]
+    packaged = read_json(package)
     try:
-        bentoml.get(read_json(package)["bento"])
+        bentoml.get(packaged["bento"])
     except bentoml.exceptions.NotFound:
         return ["package"]
-    return []
+    model = pointer_file.parent / pointer.location  # fetched anew, it has lost what `package` left beside it
+    offered = [name for name, measured in packaged.get("variants", {}).items() if measured.get("offered")]
+    return [] if all(variant_file(model, name).exists() for name in offered) else ["package"]

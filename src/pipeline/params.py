@@ -136,10 +136,18 @@ class PromoteParams(Section):
 
 
 class PackageParams(Section):
-    """The proof before packaging: faces compared, and the largest difference of a probability that is let through."""
+    """The proof before packaging, and the variants that are offered beside the champion in full precision.
+
+    `faces` are compared with the checkpoint, and `tolerance` is the largest difference of a probability that is let
+    through. `variants` are made; those are offered that lose less than `variant_loss` of macro-F1. int8 takes its
+    ranges from `calibration_faces` of training.
+    """
 
     faces: Count = 256
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
+    variants: tuple[Literal["int8", "fp16"], ...] = ("int8", "fp16")
+    variant_loss: Annotated[float, Field(ge=-1, le=1)] = 0.005
+    calibration_faces: Count = 256
 
 
 class CardParams(Section):

@@ -50,9 +50,9 @@ class Predictor:
         self.version = version
         self.facts = _read_facts(model_file)
         self.image_size: int = self.facts["image_size"]
-        self._model_file = model_file
+        self.model_file = model_file
         beside = model_file.parent / DETECTOR_FILE
-        self._yunet = yunet or (beside if beside.is_file() else None)
+        self.yunet = yunet or (beside if beside.is_file() else None)
         self._idle_detectors = [self._load_detector()]
         trained_with, used = self.facts.get("detector"), self._idle_detectors[0].name
         if trained_with not in (None, used):
@@ -69,7 +69,7 @@ class Predictor:
     @cached_property
     def card(self) -> Card | None:
         """The model's card, if it lies beside the file."""
-        return read_card(self._model_file.parent, self.facts.get("weights_sha256"))
+        return read_card(self.model_file.parent, self.facts.get("weights_sha256"))
 
     def faces(self, image: bytes, detect: bool = True) -> list[tuple[Face, Image]]:
         """Find the faces of an encoded image and cut them out, the largest first.
@@ -121,10 +121,10 @@ class Predictor:
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
         # Opened at the first use: a process that only finds faces need not hold the network.
-        return _open(self._model_file)
+        return _open(self.model_file)
 
     def _load_detector(self) -> Detector:
-        return load_detector(self._yunet, self.facts.get("detector"))
+        return load_detector(self.yunet, self.facts.get("detector"))
 
     def _find(self, picture: Image) -> list[Face]:
         # OpenCV's detectors keep the picture they work on in themselves, so no two threads may share one.

@@ -11,28 +11,35 @@ from pathlib import Path
 from pipeline.files import read_json, write_json
 from pipeline.pointer import Pointer
 from pipeline.predictor import Predictor
+from pipeline.variants import FULL, find_variant, variant_file
 
 SLOTS = ("a", "b")
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model that is served: its exported file, its name and version in the registry, its content's SHA-256."""
+    """A model that is served: its exported file, its name and version in the registry, what is opened of it.
+
+    That is a `variant`, which lies beside the file, or the `full` model itself; `sha256` is its content's.
+    """
 
     file: str
     name: str
     version: str
     sha256: str
+    variant: str = FULL
 
     @staticmethod
-    def of(pointer: Pointer, file: Path) -> "Served":
-        """Return what a pointer and the file that was found for it say."""
-        return Served(str(file.resolve()), pointer.name, pointer.version, pointer.sha256)
+    def of(pointer: Pointer, file: Path, variant: str = FULL) -> "Served":
+        """Return what a pointer and the file that was found for it say; PipelineError if the variant is not offered."""
+        sha256 = find_variant(file, pointer.sha256, variant)
+        return Served(str(file.resolve()), pointer.name, pointer.version, sha256, variant)
 
     def open(self) -> Predictor:
         """Open the model; raises PipelineError if it can not be served."""
         yunet = os.environ.get("FER_YUNET")
-        return Predictor(Path(self.file), name=self.name, version=self.version, yunet=Path(yunet) if yunet else None)
+        file = variant_file(Path(self.file), self.variant)
+        return Predictor(file, name=self.name, version=self.version, yunet=Path(yunet) if yunet else None)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stage 8: prove that the champion's formats answer like its checkpoint, and build the Bento that serves it."""
+"""Stage 8: prove that the champion's formats answer like its checkpoint, measure its variants, and build the Bento."""
 
 import logging
 from pathlib import Path
@@ -12,6 +12,7 @@ from pipeline.command import run
 from pipeline.files import write_json
 from pipeline.formats import open_formats
 from pipeline.images import read_images
+from pipeline.offering import Faces, offer_variants
 from pipeline.params import PackageParams, load_params
 from pipeline.parity import prove_parity, some_of
 from pipeline.pointer import find_model, read_pointer
@@ -21,40 +22,47 @@ from pipeline.tables import read_split
 logger = logging.getLogger(__name__)
 
 
-def package(root: Path, pointer_file: Path, images: list[bytes], params: PackageParams) -> dict[str, Any]:
+def package(root: Path, pointer_file: Path, faces: Faces, params: PackageParams) -> dict[str, Any]:
     """Package the champion.
 
     Args:
         root: the repository, with `service.py` and `bentofile.yaml`.
-        pointer_file: the champion's pointer.
-        images: encoded faces to compare on.
-        params: how many of them, and how much a probability may differ.
+        pointer_file: the champion's pointer; its variants are left beside the model that it names.
+        faces: those it is judged by, and training faces.
+        params: how many of them are compared, how much a probability may differ, and what variants may lose.
 
     Returns:
-        the Bento's tag, the champion's name and version, and the outcome of the comparison.
+        the Bento's tag, the champion's name and version, the outcome of the comparison, and what was measured of the
+        variants.
 
     Raises:
-        PipelineError: if a format does not answer like the checkpoint, or BentoML fails.
+        PipelineError: if a format of the champion does not answer like the checkpoint, or BentoML fails.
     """
     pointer = read_pointer(pointer_file)
     model = find_model(pointer_file, pointer)
     predictor = Predictor(model, name=pointer.name, version=pointer.version)
+    images = read_images(faces.folder, some_of(faces.judged, params.faces))
     formats = open_formats(model.parent, predictor)
-    parity = prove_parity(load_checkpoint(model.parent), predictor, formats, images[: params.faces], params.tolerance)
+    parity = prove_parity(load_checkpoint(model.parent), predictor, formats, images, params.tolerance)
     differences = [f"{name} {difference:.1e}" for name, difference in parity["largest_difference"].items()]
     logger.info("largest difference of a probability on %d faces: %s", parity["faces"], ", ".join(differences))
+    variants = offer_variants(model, predictor, faces, params)
     kind = "sample-" if pointer.is_sample else ""
     tag = build_bento(root, pointer_file, f"{kind}{pointer.version}-{pointer.sha256[:8]}")
     logger.info("%s is built", tag)
-    return {"bento": tag, "model": pointer.name, "version": pointer.version, "parity": parity}
+    return {"bento": tag, "model": pointer.name, "version": pointer.version, "parity": parity, "variants": variants}
 
 
 def main(pointer: Path, faces: Path, splits: Path, result: Path) -> None:
     """Package the champion that POINTER names; compare on FACES by SPLITS; write the RESULT."""
     params = load_params()
-    tables = [read_split(faces, splits, name, split) for name in params.use for split in ("test", "validation")]
-    images = read_images(faces, some_of(pd.concat(tables), params.package.faces))
-    write_json(result, package(Path(), pointer, images, params.package))
+    judged, training = [], []
+    for name in params.use:
+        test, validation, train = (read_split(faces, splits, name, split) for split in ("test", "validation", "train"))
+        judged.append(test if len(test) else validation)
+        training.append(train)
+    tables = (pd.concat(some, ignore_index=True) for some in (judged, training))
+    write_json(result, package(Path(), pointer, Faces(faces, *tables), params.package))
 
 
 if __name__ == "__main__":
