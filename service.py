@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
@@ -21,17 +21,23 @@ from bentoml.exceptions import BentoMLException
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))  # inside a Bento the package lies beside this file and is not installed
 
+from pipeline.answers import Answered, Look, now  # noqa: E402
 from pipeline.card_files import Card  # noqa: E402
 from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
+from pipeline.faces import Face  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import Predictor  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
-from pipeline.transforms import encode  # noqa: E402
+from pipeline.transforms import Image, encode  # noqa: E402
 from pipeline.variants import FULL, offers_file  # noqa: E402
+
+if TYPE_CHECKING:
+    from pipeline.answer_log import AnswerLog
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 
+LOG = "FER_PREDICTIONS_LOG"
 SLOTS_FILE = "FER_SLOTS"  # set here, for the processes that are started
 WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
 LOOK_EVERY = 1.0  # seconds between two looks at the pointer
@@ -46,6 +52,24 @@ def pointer_file() -> Path:
 def slots_file() -> Path:
     """Return the file by which the processes agree."""
     return Path(os.environ[SLOTS_FILE])
+
+
+def log_folder() -> Path | None:
+    """Return the folder that predictions are logged in, if they shall be; raises PipelineError if it is an address."""
+    named = os.environ.get(LOG)
+    if named and "://" in named:
+        raise PipelineError(f"{LOG} must name a folder, not {named}")
+    return Path(named).absolute() if named else None
+
+
+def open_log() -> "AnswerLog | None":
+    """Open the log of predictions, if there shall be one."""
+    folder = log_folder()
+    if folder is None:
+        return None
+    from pipeline.answer_log import AnswerLog  # with Arrow, which a service without a log need not hold
+
+    return AnswerLog(folder)
 
 
 def wanted_variant() -> str:
@@ -99,13 +123,13 @@ class ExpressionClassifier:
     # `max_latency_ms` sheds load and does not gather it: small values refuse requests that could be answered.
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=30_000)
     def classify_a(self, faces: np.ndarray) -> np.ndarray:
-        """Map uint8 faces (n, size, size, 3) to float32 probabilities (n, 7), by the network in the first slot."""
-        return self._predictors["a"].probabilities(faces)
+        """Map uint8 faces (n, size, size, 3) to `Predictor.outputs` (n, 7 + k), by the network in the first slot."""
+        return self._predictors["a"].outputs(faces)
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=30_000)
     def classify_b(self, faces: np.ndarray) -> np.ndarray:
         """Do the same by the network in the second slot."""
-        return self._predictors["b"].probabilities(faces)
+        return self._predictors["b"].outputs(faces)
 
 
 @bentoml.service(name="expression_service", workers=1, traffic={"max_concurrency": 64, "timeout": 60})
@@ -121,11 +145,14 @@ class ExpressionService:
         self._predictor = self._slots.served.open()
         self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._busy = Counter[str]()  # requests in each slot
+        self._log = open_log()
 
     @bentoml.on_deployment
     def choose() -> None:  # type: ignore[misc]
         """Choose before any process starts: all serve the same model, also one that is started again later."""
         try:
+            if logged := log_folder():
+                os.environ[LOG] = str(logged)  # by its whole path: the processes of a Bento run elsewhere
             served = Served.of(*choose_model(pointer_file()), wanted_variant())
             served.open()  # what cannot be served is told here, once, and not by processes that die in turn
             folder = tempfile.mkdtemp(prefix="expression-service-")
@@ -157,11 +184,23 @@ class ExpressionService:
         predictor, slot = self._predictor, self._slots.current  # to the end, also if the pointer moves meanwhile
         self._busy[slot] += 1
         try:
-            found = await run_sync(predictor.faces, image, detect, limiter=self._threads)
-            rows = await self._classify(predictor.stack(found), slot) if found else np.empty((0, 7), np.float32)
+            found, looks = await run_sync(self._find, predictor, image, detect, limiter=self._threads)
+            outputs = await self._classify(predictor.stack(found), slot) if found else np.empty((0, 7), np.float32)
         finally:
             self._busy[slot] -= 1
-        return predictor.answer([face for face, _ in found], rows)
+        if self._log and found:
+            self._log.add(Answered(now(), predictor.name, predictor.version, looks, outputs))
+        return predictor.answer([face for face, _ in found], outputs[:, :7])
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Write what the log of predictions has not written yet."""
+        if self._log:
+            self._log.close()
+
+    def _find(self, predictor: Predictor, image: bytes, detect: bool) -> tuple[list[tuple[Face, Image]], list[Look]]:
+        found = predictor.faces(image, detect)
+        return found, [Look.at(face, pixels, detect) for face, pixels in found] if self._log else []
 
     async def _follow(self) -> None:
         """Go over to another model when the pointer names one, or another variant of it is offered.

@@ -93,8 +93,16 @@ class Predictor:
 
     def probabilities(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify faces: uint8 RGB (n, size, size, 3) to float32 (n, 7), each row a distribution over `LABELS`."""
+        return self.outputs(faces)[:, : len(LABELS)]
+
+    def outputs(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return all that the model says of faces (n, size, size, 3): float32 (n, 7 + k).
+
+        Behind the seven probabilities come the k numbers of its summary of a face's features, where it has one (see
+        `pipeline.embedding`).
+        """
         batches = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
-        parts = [self._session.run(None, {"faces": np.ascontiguousarray(batch)})[0] for batch in batches]
+        parts = [np.hstack(self._session.run(None, {"faces": np.ascontiguousarray(batch)})) for batch in batches]
         return np.concatenate(parts) if parts else np.empty((0, len(LABELS)), np.float32)
 
     def answer(self, faces: Sequence[Face], probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -161,6 +169,7 @@ def _read_facts(model_file: Path) -> dict[str, Any]:
         raise PipelineError(f"{model_file} has the labels {facts.get('labels')}, and this code {list(LABELS)}")
     size = facts.get("image_size")
     shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
+    shapes.pop("embedding", None)  # a second output, which a model need not have
     if shapes != {"faces": [size, size, 3], "probabilities": [len(LABELS)]}:
         raise PipelineError(f"{model_file} has the inputs and outputs {shapes}; export it with `pipeline.export`")
     return facts
