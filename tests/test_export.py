@@ -8,7 +8,11 @@ import timm
 import torch
 from toys import SIZE, toy_facts, toy_model, toy_network
 
+from pipeline.embedding import Projection, features_of
 from pipeline.export import export_onnx
+from pipeline.networks import ExpressionNetwork
+from pipeline.predictor import Predictor
+from pipeline.recipes import Recipe
 from pipeline.transforms import Image
 
 
@@ -87,3 +91,27 @@ def test_half_precision_takes_half_the_space_and_answers_alike(tmp_path: Path) -
     faces = some_faces(8, 64)
     np.testing.assert_allclose(*(session.run(None, {"faces": faces})[0] for session in (whole, half)), atol=0.01)
     assert half.get_modelmeta().custom_metadata_map == whole.get_modelmeta().custom_metadata_map
+
+
+def test_a_summary_of_the_features_stands_behind_the_probabilities(tmp_path: Path) -> None:
+    recipe = Recipe(data=("fer2013",), backbone="test_resnet", image_size=32, pretrained=False)
+    network = ExpressionNetwork(recipe).eval()
+    with torch.no_grad():
+        network.temperature.fill_(1.7)
+    faces = some_faces(12, 32)
+    with torch.no_grad():
+        features = features_of(network, torch.from_numpy(faces)).numpy()
+        probabilities = network(torch.from_numpy(faces)).softmax(1).numpy()
+    random = np.random.default_rng(0)
+    axes = random.normal(size=(3, features.shape[1])).astype(np.float32)
+    projection = Projection(features.mean(0), axes)
+    for name, half, tolerance in (("whole.onnx", False, 1e-4), ("half.onnx", True, 0.05)):
+        facts = toy_facts(image_size=32)
+        export_onnx(network, tmp_path / name, image_size=32, facts=facts, half=half, projection=projection)
+        predictor = Predictor(tmp_path / name, name="x", version="1")
+        outputs = predictor.outputs(faces)
+        assert outputs.shape == (12, 7 + 1 + 3)
+        np.testing.assert_array_equal(predictor.probabilities(faces), outputs[:, :7])
+        np.testing.assert_allclose(outputs[:, :7], probabilities, atol=tolerance)
+        np.testing.assert_allclose(outputs[:, 7], np.linalg.norm(features, axis=1), rtol=tolerance)
+        np.testing.assert_allclose(outputs[:, 8:], (features - features.mean(0)) @ axes.T, atol=20 * tolerance)

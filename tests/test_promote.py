@@ -17,10 +17,12 @@ from tables import write_tables
 from test_evaluate import write_version
 
 from pipeline import gatekeeper, history, registry, tracking
+from pipeline.answer_table import EMBEDDING, REFERENCE
 from pipeline.checkpoint import load_checkpoint
 from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
+from pipeline.labels import LABELS
 from pipeline.params import EvaluateParams
 from pipeline.parity import some_of
 from pipeline.pointer import Pointer, find_model, move_pointer, read_pointer
@@ -127,6 +129,22 @@ def test_the_registered_version_has_its_card_wherever_it_is_looked_for(workplace
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/another.db")
     decide(workplace)  # the store was lost
     assert registry.find_champion(tracking.connect(), NAME).description == facts["brief"]
+
+
+def test_what_it_answered_for_validation_faces_is_registered_with_it(workplace):
+    version(workplace, "v1", right=3)
+    version(workplace, "v2", right=7)
+    decide(workplace)
+    folder = registry.fetch(registry.find_champion(tracking.connect(), NAME), workplace / "elsewhere")
+    table = pd.read_parquet(folder / REFERENCE)
+    assert (table.emotion == table.label).all()
+    assert table.label.value_counts().to_dict() == dict.fromkeys(LABELS, 2)  # those of its own data, and no test faces
+    assert sorted(table.brightness.round(-1)) == pytest.approx(sorted(20 + 35 * (n // 2) for n in range(14)), abs=10)
+    assert table[["width", "height", "score"]].isna().all(axis=None)  # they came cropped
+    assert table[list(EMBEDDING)].notna().all(axis=None)
+    axes = table[list(EMBEDDING[1:])]
+    np.testing.assert_allclose(axes.mean(), 0, atol=1e-3)
+    np.testing.assert_allclose(axes.std(), 1, atol=1e-3)
 
 
 @pytest.mark.parametrize("detector", YuNet.NAMES)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pipeline.checkpoint import FACTS, WEIGHTS, Checkpoint
 from pipeline.detectors import YuNet
+from pipeline.embedding import Projection
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.predictor import DETECTOR_FILE
@@ -15,13 +16,16 @@ from pipeline.torchscript import TORCHSCRIPT_FILE, export_torchscript
 from pipeline.yunet_file import find_yunet
 
 
-def write_artifact(checkpoint: Checkpoint, folder: Path, yunet: Path | Literal["fetch"] | None) -> Path:
+def write_artifact(
+    checkpoint: Checkpoint, folder: Path, yunet: Path | Literal["fetch"] | None, projection: Projection | None = None
+) -> Path:
     """Write a version into an empty folder as it is registered, and return the file of the model that is served.
 
     Args:
         checkpoint: the version.
         folder: made here.
         yunet: where YuNet's file comes from, if the version's faces were found by it.
+        projection: by which the exported model summarizes the features of a face, if it shall.
 
     Raises:
         PipelineError: if they were, and there is none.
@@ -30,7 +34,7 @@ def write_artifact(checkpoint: Checkpoint, folder: Path, yunet: Path | Literal["
     for name in (WEIGHTS, FACTS):
         shutil.copy(checkpoint.folder / name, folder)
     network, facts = checkpoint.network(), checkpoint.export_facts()
-    export_onnx(network, folder / MODEL_FILE, **facts)
+    export_onnx(network, folder / MODEL_FILE, projection=projection, **facts)
     export_torchscript(network, folder / TORCHSCRIPT_FILE, **facts)
     write_signature(folder / MODEL_FILE, checkpoint.recipe.image_size)
     # Beside the model, so that whoever serves it finds faces as its data had them.

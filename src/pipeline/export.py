@@ -7,16 +7,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline.embedding import Projection, features_of
 from pipeline.files import written_whole
+from pipeline.networks import ExpressionNetwork
 
-INPUT, OUTPUT = "faces", "probabilities"
+INPUT, OUTPUT, SUMMARY = "faces", "probabilities", "embedding"
 SMALL = 1024  # weights that are kept as they are, such as biases
 
 
@@ -32,8 +34,36 @@ class Probabilities(torch.nn.Module):
         return torch.softmax(self.network(faces).float(), dim=1)
 
 
+class _WithSummary(torch.nn.Module):
+    """The same, and beside the probabilities a few numbers that say where in feature space a face lies."""
+
+    mean: torch.Tensor
+    components: torch.Tensor
+
+    def __init__(self, network: ExpressionNetwork, projection: Projection) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.from_numpy(projection.mean))
+        self.register_buffer("components", torch.from_numpy(projection.components))
+
+    def forward(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map uint8 faces (batch, size, size, 3) to probabilities (batch, 7) and a summary (batch, 1 + components)."""
+        features = features_of(self.network, faces)
+        logits = self.network.head(features) / self.network.temperature
+        norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        return torch.softmax(logits.float(), dim=1), torch.cat(
+            [norm, (features - self.mean) @ self.components.T], dim=1
+        )
+
+
 def export_onnx(
-    network: torch.nn.Module, file: Path, *, image_size: int, facts: dict[str, Any], half: bool = False
+    network: torch.nn.Module,
+    file: Path,
+    *,
+    image_size: int,
+    facts: dict[str, Any],
+    half: bool = False,
+    projection: Projection | None = None,
 ) -> None:
     """Write a network as an ONNX file: input `faces`, output `probabilities`, facts in the metadata.
 
@@ -46,9 +76,13 @@ def export_onnx(
             `labels` and `image_size` are what `pipeline.predictor` asks for.
         half: keep the weights in half precision, in half the space. They are turned back when the file is opened, so
             that it takes as long as otherwise, and needs no hardware for it.
+        projection: if given, there is a second output, `embedding` (batch, 1 + components), float32: the norm of the
+            features and their principal components. The network must be an `ExpressionNetwork` then.
     """
     # A copy, because tracing wants it on the CPU and in evaluation, and the caller may go on training.
-    model = Probabilities(copy.deepcopy(network)).cpu().eval()
+    own = copy.deepcopy(network).cpu().eval()
+    model = Probabilities(own) if projection is None else _WithSummary(cast(ExpressionNetwork, own), projection)
+    model.eval()
     # Two faces, because a batch of one is taken for a constant.
     example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
@@ -57,7 +91,7 @@ def export_onnx(
             model,
             (example,),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[OUTPUT] if projection is None else [OUTPUT, SUMMARY],
             dynamic_shapes=({0: batch},),
             dynamo=True,
             verbose=False,

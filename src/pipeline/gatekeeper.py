@@ -13,12 +13,14 @@ from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
 from pipeline import history, lineage, registry, tracking
+from pipeline.answer_table import REFERENCE
 from pipeline.artifact import write_artifact
 from pipeline.card import make_card, write_card
 from pipeline.card_facts import gather_facts
 from pipeline.card_files import CARD_FILES
 from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.decisions import count_looks, identify, logged
+from pipeline.embedding import fit_projection
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
 from pipeline.formats import open_formats
@@ -30,6 +32,7 @@ from pipeline.params import Params
 from pipeline.parity import answer_all, prove_parity, some_of
 from pipeline.predictor import Predictor
 from pipeline.record import restore
+from pipeline.reference import known_faces, write_reference
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,10 @@ class Gatekeeper:
             return self._keep(checkpoint, evidence, ranking, forced)
         with tempfile.TemporaryDirectory() as partial:
             folder = Path(partial) / "model"
-            write_artifact(checkpoint, folder, self.params.faces.yunet)
+            answered = evidence.predictions[checkpoint.facts["version"]]
+            known = known_faces(answered, checkpoint.recipe.data, self.params.monitor.reference_faces)
+            projection = fit_projection(checkpoint, evidence.folder, known)
+            write_artifact(checkpoint, folder, self.params.faces.yunet, projection)
             verdict = self._judge(checkpoint, folder, evidence, ranking, forced)
             outcome = "forced" if forced else "promoted" if verdict.promoted else "refused"
             decision = self._describe(checkpoint, verdict, evidence, ranking, outcome)
@@ -95,6 +101,8 @@ class Gatekeeper:
                 with logged(self.client, decision):
                     return decision
             decision["forced"] = forced and forced.why
+            predictor = Predictor(folder / registry.MODEL_FILE, name=self.name, version=checkpoint.facts["version"])
+            write_reference(folder / REFERENCE, predictor, evidence.folder, known)
             self._promote(checkpoint, folder, decision, evidence)
         return decision
 

@@ -175,6 +175,24 @@ class SweepParams(Section):
     vary: dict[str, str | tuple[Any, ...]] = {}
 
 
+class MonitorParams(Section):
+    """Watching a service by its log of predictions; see `pipeline.drift` and `pipeline.monitor`.
+
+    `alpha` is the probability that a window in which nothing changed is called changed; `psi` and `accuracy_drop` are
+    how large a change must be besides: that of a column as population stability index, and what the estimated accuracy
+    loses. Custom has 0.1 for the index, which is too coarse for a mix of labels: FER2013 without `fear` is at 0.04, as
+    `v8` answers. Below `minimum_rows` nothing is said; `reference_faces` is the most validation faces that are kept.
+    """
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    psi: Annotated[float, Field(ge=0)] = 0.03
+    accuracy_drop: Fraction = 0.05
+    minimum_rows: Annotated[int, Field(ge=20)] = 50
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    seed: Seed = 0
+    reference_faces: Count = 2000
+
+
 class Params(Section):
     """All of `params.yaml`, and beside it, of the zoo's."""
 
@@ -193,6 +211,7 @@ class Params(Section):
     card: CardParams = CardParams()
     package: PackageParams = PackageParams()
     sweep: SweepParams = SweepParams()
+    monitor: MonitorParams = MonitorParams()
     recipes: dict[str, Recipe]
     _zoo: Zoo = PrivateAttr(default_factory=Zoo)
 
