@@ -331,6 +331,44 @@ def sweep(
         typer.echo(describe(run_sweep(plan), plan))
 
 
+@app.command()
+def monitor(
+    log: Annotated[Path, typer.Argument(help="the folder that FER_PREDICTIONS_LOG names")],
+    reference: Annotated[
+        Path | None, typer.Option(help="what to compare with; by itself what the version answered for validation faces")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="where the window begins: an age or a date")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="where it ends")] = None,
+    to: Annotated[Path, typer.Option(help="the page; a JSON file is written beside it")] = Path("reports/monitor.html"),
+    params: ParamsFile = Path("params.yaml"),
+) -> None:
+    """Tell whether what a service answers differs from what its model answered for validation faces.
+
+    TIME is an age (30m, 24h, 7d) or a date or time (2026-03-01, 2026-03-01T12:00, UTC unless it says otherwise).
+    REFERENCE is a Parquet file, or the log of a time when all was well: the log has a folder a day.
+
+    Ends with exit code 0 where nothing changed, 1 where something did, and 2 where that can not be told. For example:
+
+        pipeline monitor log --since 24h
+        pipeline monitor log/2026-03-08 --reference log/2026-03-01 --to week.html
+    """
+    from pipeline.logbook import find_reference, parse_time, read_log
+    from pipeline.monitor import compare, summarize
+    from pipeline.monitor_page import write_page
+
+    try:
+        settings = load_params(params).monitor
+        window = read_log(log, parse_time(since), parse_time(until))
+        source = reference or find_reference(POINTER, window)
+        watched = compare(window, read_log(source), str(source), settings)
+        write_page(to, watched, settings)
+    except PipelineError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error  # 1 is an answer here
+    typer.echo("\n".join([*summarize(watched), f"the page: {to}"]))
+    raise typer.Exit(bool(watched.drifted))
+
+
 def _check(params: Params) -> None:
     from pipeline.archive import check_source
     from pipeline.augment import build_augmentation
