@@ -27,7 +27,13 @@ class SmallNetwork(torch.nn.Module):
         self.head = torch.nn.Sequential(*head, torch.nn.Dropout(0.5), torch.nn.Linear(16, 7))
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(faces.permute(0, 3, 1, 2).float() / 127.5 - 1))
+        return self.conclude(self.places(faces))
+
+    def places(self, faces: torch.Tensor) -> torch.Tensor:
+        return self.backbone.forward_features(faces.permute(0, 3, 1, 2).float() / 127.5 - 1)
+
+    def conclude(self, places: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone.forward_head(places))
 
 
 def some_faces(count: int, size: int) -> Image:
@@ -41,7 +47,7 @@ def test_exported_network_answers_like_the_trained_one(backbone: str, tmp_path: 
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for count in (1, 2, 5, 64):
         faces = some_faces(count, 64)
-        (found,) = session.run(None, {"faces": faces})
+        (found,) = session.run(["probabilities"], {"faces": faces})
         with torch.no_grad():
             expected = network(torch.from_numpy(faces)).softmax(1).numpy()
         assert found.dtype == np.float32
@@ -56,7 +62,8 @@ def test_file_is_alone_and_carries_its_facts(tmp_path: Path) -> None:
     stored = session.get_modelmeta().custom_metadata_map
     assert {key: json.loads(value) for key, value in stored.items()} == facts
     assert [(value.name, value.type) for value in session.get_inputs()] == [("faces", "tensor(uint8)")]
-    assert [(value.name, value.type) for value in session.get_outputs()] == [("probabilities", "tensor(float)")]
+    outputs = [("probabilities", "tensor(float)"), ("maps", "tensor(float)")]
+    assert [(value.name, value.type) for value in session.get_outputs()] == outputs
 
 
 def test_file_tells_nothing_of_the_machine_it_was_made_on(tmp_path: Path) -> None:

@@ -32,8 +32,13 @@ class ToyNetwork(torch.nn.Module):
         self.head = torch.nn.Sequential(torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 7))
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        pixels = faces.permute(0, 3, 1, 2).float() / 255
-        return self.head(self.body(pixels).mean((2, 3)))
+        return self.conclude(self.places(faces))
+
+    def places(self, faces: torch.Tensor) -> torch.Tensor:
+        return self.body(faces.permute(0, 3, 1, 2).float() / 255)
+
+    def conclude(self, places: torch.Tensor) -> torch.Tensor:
+        return self.head(places.mean((2, 3)))
 
 
 def toy_network(image_size: int = SIZE) -> torch.nn.Module:

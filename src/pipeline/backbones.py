@@ -23,10 +23,11 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # faces in -1..1
 class Backbone(nn.Module):
     """Layers that turn faces (batch, channels, side, side) into features (batch, num_features)."""
 
-    def __init__(self, layers: nn.Module, in_chans: int, img_size: int) -> None:
+    def __init__(self, layers: nn.Sequential, in_chans: int, img_size: int) -> None:
         """Take the layers, and find out how many features they give for faces of `img_size` pixels."""
         super().__init__()
         self.layers = layers
+        self._placed = next(n for n, layer in enumerate(layers) if isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten))
         self.pretrained_cfg = {"mean": MEAN, "std": STD}
         with torch.no_grad():
             self.num_features = self.eval().forward(torch.zeros(1, in_chans, img_size, img_size)).shape[1]
@@ -34,7 +35,15 @@ class Backbone(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return the features of faces."""
-        return self.layers(faces)
+        return self.forward_head(self.forward_features(faces))
+
+    def forward_features(self, faces: Tensor) -> Tensor:
+        """Return the last features that have a place: (batch, channels, height, width)."""
+        return self.layers[: self._placed](faces)
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return features (batch, num_features) for those."""
+        return self.layers[self._placed :](features)
 
 
 class Residual(nn.Module):

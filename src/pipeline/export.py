@@ -7,18 +7,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline.class_maps import state_of, write_out_maps
 from pipeline.embedding import Projection, features_of
+from pipeline.errors import PipelineError
 from pipeline.files import written_whole
-from pipeline.networks import ExpressionNetwork
+from pipeline.on_demand import put_on_demand
+
+log = logging.getLogger(__name__)
 
 INPUT, OUTPUT, SUMMARY = "faces", "probabilities", "embedding"
+ASKED, MAPS = "explain", "maps"  # an input that may be left out, and an output that is there only if it is true
 SMALL = 1024  # weights that are kept as they are, such as biases
 
 
@@ -34,26 +39,45 @@ class Probabilities(torch.nn.Module):
         return torch.softmax(self.network(faces).float(), dim=1)
 
 
-class _WithSummary(torch.nn.Module):
-    """The same, and beside the probabilities a few numbers that say where in feature space a face lies."""
+class _Summary(torch.nn.Module):
+    """A few numbers that say where in feature space a face lies."""
 
     mean: torch.Tensor
     components: torch.Tensor
 
-    def __init__(self, network: ExpressionNetwork, projection: Projection) -> None:
+    def __init__(self, projection: Projection) -> None:
         super().__init__()
-        self.network = network
         self.register_buffer("mean", torch.from_numpy(projection.mean))
         self.register_buffer("components", torch.from_numpy(projection.components))
 
-    def forward(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map uint8 faces (batch, size, size, 3) to probabilities (batch, 7) and a summary (batch, 1 + components)."""
-        features = features_of(self.network, faces)
-        logits = self.network.head(features) / self.network.temperature
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map pooled features (batch, width) to their norm and principal components (batch, 1 + components)."""
         norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        return torch.softmax(logits.float(), dim=1), torch.cat(
-            [norm, (features - self.mean) @ self.components.T], dim=1
-        )
+        return torch.cat([norm, (features - self.mean) @ self.components.T], dim=1)
+
+
+class _Answers(torch.nn.Module):
+    """A network's probabilities, and beside them its summary, its class maps, or both, from one way through it."""
+
+    def __init__(self, network: Any, projection: Projection | None, maps: torch.nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self.summary = None if projection is None else _Summary(projection)
+        self.maps = maps
+
+    def forward(self, faces: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map uint8 faces (batch, size, size, 3) to probabilities (batch, 7) and what else is known of them."""
+        network, beside = self.network, []
+        places = None if self.maps is None else network.places(faces)
+        if self.summary is None:
+            logits = network.conclude(places)
+        else:
+            features = features_of(network, faces) if places is None else network.pool(places)
+            logits = network.judge(features)
+            beside.append(self.summary(features))
+        if self.maps is not None:
+            beside.append(self.maps(places, *state_of(network).values()).float())
+        return torch.softmax(logits.float(), dim=1), *beside
 
 
 def export_onnx(
@@ -67,6 +91,9 @@ def export_onnx(
 ) -> None:
     """Write a network as an ONNX file: input `faces`, output `probabilities`, facts in the metadata.
 
+    Where the network can be explained, and the input `explain` is true, there is the output `maps` as well, float32
+    (batch, 7, height, width): see `pipeline.class_maps.class_maps`. A network that can not is told in the log.
+
     Args:
         network: maps uint8 RGB faces (batch, size, size, 3) to logits (batch, 7); it scales its input itself.
             It is left as it was.
@@ -76,23 +103,39 @@ def export_onnx(
             `labels` and `image_size` are what `pipeline.predictor` asks for.
         half: keep the weights in half precision, in half the space. They are turned back when the file is opened, so
             that it takes as long as otherwise, and needs no hardware for it.
-        projection: if given, there is a second output, `embedding` (batch, 1 + components), float32: the norm of the
+        projection: if given, there is the output `embedding` as well (batch, 1 + components), float32: the norm of the
             features and their principal components. The network must be an `ExpressionNetwork` then.
     """
     # A copy, because tracing wants it on the CPU and in evaluation, and the caller may go on training.
-    own = copy.deepcopy(network).cpu().eval()
-    model = Probabilities(own) if projection is None else _WithSummary(cast(ExpressionNetwork, own), projection)
-    model.eval()
+    network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     # Two faces, because a batch of one is taken for a constant.
     example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1)
+    outputs = [OUTPUT] if projection is None else [OUTPUT, SUMMARY]
+    try:
+        maps = write_out_maps(network, example)
+        program = _trace(_Answers(network, projection, maps), example, [*outputs, MAPS])
+    except (PipelineError, torch.onnx.OnnxExporterError) as error:
+        log.warning("the exported model can not explain its answers: %s", str(error).splitlines()[0])
+        maps = None
+        model = Probabilities(network) if projection is None else _Answers(network, projection, None)
+        program = _trace(model, example, outputs)
+    program.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
+    with written_whole(file) as partial:
+        program.save(partial, external_data=False)
+        if maps is not None:
+            onnx.save(put_on_demand(onnx.load(partial), MAPS, asked_by=ASKED), partial)
+        if half:
+            onnx.save(halve(onnx.load(partial)), partial)
+
+
+def _trace(model: torch.nn.Module, example: torch.Tensor, outputs: list[str]) -> torch.onnx.ONNXProgram:
     with _quiet():
         program = torch.onnx.export(
-            model,
+            model.eval(),
             (example,),
             input_names=[INPUT],
-            output_names=[OUTPUT] if projection is None else [OUTPUT, SUMMARY],
-            dynamic_shapes=({0: batch},),
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             dynamo=True,
             verbose=False,
         )
@@ -100,11 +143,7 @@ def export_onnx(
         raise RuntimeError("torch.onnx.export returned nothing")
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # traces of its stack, with paths of this machine
-    program.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
-    with written_whole(file) as partial:
-        program.save(partial, external_data=False)
-        if half:
-            onnx.save(halve(onnx.load(partial)), partial)
+    return program
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:

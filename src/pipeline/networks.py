@@ -76,6 +76,24 @@ class ExpressionNetwork(nn.Module):
         """Return logits (batch, classes), as learned, for normalized faces (batch, channels, side, side)."""
         return self.head(self.backbone(faces))
 
+    def places(self, faces: Tensor) -> Tensor:
+        """Return the backbone's last features before its pooling, for uint8 faces: (batch, width, height, width)."""
+        backbone: Any = self.backbone
+        return backbone.forward_features(self.normalize(faces))
+
+    def conclude(self, places: Tensor) -> Tensor:
+        """Return logits (batch, classes) for what `places` returned, as `forward` does for the faces."""
+        return self.judge(self.pool(places))
+
+    def pool(self, places: Tensor) -> Tensor:
+        """Return the backbone's features (batch, features) for what `places` returned."""
+        backbone: Any = self.backbone
+        return backbone.forward_head(places)
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Return logits (batch, classes) for what `pool` returned."""
+        return self.head(features) / self.temperature
+
     def freeze(self, trainable: str | LastLayers | LastStages) -> None:
         """Let only the chosen part of the backbone learn. The head always does.
 

@@ -48,7 +48,7 @@ class Predictor:
             raise PipelineError(f"there is no face detector {yunet}; unset it to use the one inside OpenCV")
         self.name = name
         self.version = version
-        self.facts = _read_facts(model_file)
+        self.facts, self.explains = _read_facts(model_file)
         self.image_size: int = self.facts["image_size"]
         self.model_file = model_file
         beside = model_file.parent / DETECTOR_FILE
@@ -70,6 +70,14 @@ class Predictor:
     def card(self) -> Card | None:
         """The model's card, if it lies beside the file."""
         return read_card(self.model_file.parent, self.facts.get("weights_sha256"))
+
+    @property
+    def unexplained(self) -> str:
+        """Why there are no class maps, where there are none."""
+        return (
+            f"{self.name} version {self.version} can not explain its answers: its network has no map of features, or "
+            "it was exported before these were kept"
+        )
 
     def faces(self, image: bytes, detect: bool = True) -> list[tuple[Face, Image]]:
         """Find the faces of an encoded image and cut them out, the largest first.
@@ -101,9 +109,24 @@ class Predictor:
         Behind the seven probabilities come the k numbers of its summary of a face's features, where it has one (see
         `pipeline.embedding`).
         """
+        asked = [value.name for value in self._session.get_outputs() if value.name != "maps"]
         batches = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
-        parts = [np.hstack(self._session.run(None, {"faces": np.ascontiguousarray(batch)})) for batch in batches]
+        parts = [np.hstack(self._session.run(asked, {"faces": np.ascontiguousarray(batch)})) for batch in batches]
         return np.concatenate(parts) if parts else np.empty((0, len(LABELS)), np.float32)
+
+    def class_maps(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what `probabilities` does, and what each place adds to each label's logit: (n, 7, height, width).
+
+        It is positive where a place speaks for the label; see `pipeline.class_maps`.
+
+        Raises:
+            PipelineError: if the model does not tell.
+        """
+        if not self.explains:
+            raise PipelineError(self.unexplained)
+        asked = {"faces": np.ascontiguousarray(faces), "explain": np.array(True)}
+        rows, maps = self._session.run(["probabilities", "maps"], asked)
+        return rows, maps
 
     def answer(self, faces: Sequence[Face], probabilities: NDArray[np.float32]) -> dict[str, Any]:
         """Build the answer for one image from its n faces and their probabilities (n, 7); it is ready for JSON."""
@@ -151,6 +174,7 @@ def _open(model_file: Path, *, optimize: bool = True) -> onnxruntime.InferenceSe
     options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     # Idle threads that spin would take the processor from decoding and detection.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; it warns of every input that may be left out
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
@@ -159,7 +183,8 @@ def _open(model_file: Path, *, optimize: bool = True) -> onnxruntime.InferenceSe
         raise PipelineError(f"{model_file} is no model that ONNX Runtime can open: {error}") from error
 
 
-def _read_facts(model_file: Path) -> dict[str, Any]:
+def _read_facts(model_file: Path) -> tuple[dict[str, Any], bool]:
+    """Return the facts in a model's metadata, and whether it has class maps."""
     session = _open(model_file, optimize=False)
     try:
         facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
@@ -170,9 +195,10 @@ def _read_facts(model_file: Path) -> dict[str, Any]:
     size = facts.get("image_size")
     shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
     shapes.pop("embedding", None)  # a second output, which a model need not have
+    explains = shapes.pop("maps", None) is not None  # and a third
     if shapes != {"faces": [size, size, 3], "probabilities": [len(LABELS)]}:
         raise PipelineError(f"{model_file} has the inputs and outputs {shapes}; export it with `pipeline.export`")
-    return facts
+    return facts, explains
 
 
 def _describe(face: Face, row: NDArray[np.float32]) -> dict[str, Any]:
