@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from onnx import numpy_helper
+from scipy.stats import spearmanr
 from toys import SIZE, toy_facts, toy_model, toy_network
 
 from pipeline.class_maps import class_maps
@@ -19,6 +20,8 @@ from pipeline.export import export_onnx
 from pipeline.networks import ExpressionNetwork
 from pipeline.predictor import Predictor
 from pipeline.recipes import Recipe
+from pipeline.sample import draw
+from pipeline.transforms import decode, resize
 
 ROOT = Path(__file__).parents[1]
 HEAD = [{"dropout": 0.5}, {"linear": 16}, "relu", "batch_norm"]
@@ -146,3 +149,29 @@ def test_the_backbones_weights_are_in_the_file_once(tmp_path: Path) -> None:
     stored = sum(numpy_helper.to_array(weight).size for weight in model.graph.initializer)
     twice = network.head[-1].weight.numel()
     assert stored < sum(value.numel() for value in network.state_dict().values()) + twice + 50
+
+
+def test_another_head_gives_another_map(tmp_path: Path) -> None:
+    """Maps that stayed would show edges of the picture and not what was learned (Adebayo et al. 2018, NeurIPS)."""
+    file = ROOT / "models" / "ready-made" / "model.onnx"
+    drawn = [decode(content) for path, content in draw("fer2013", 3) if path.endswith(".jpg")]
+    pixels = np.stack([resize(image, 48) for image in drawn])
+    model, random = onnx.load(file), np.random.default_rng(0)
+    head = [weight for weight in model.graph.initializer if list(weight.dims) == [7, 256]]
+    values = [numpy_helper.to_array(weight) for weight in head]
+    np.testing.assert_array_equal(*values)  # one for the way forth, one for the way back
+    other = random.normal(scale=values[0].std(), size=values[0].shape).astype(values[0].dtype)
+    for weight in head:
+        weight.CopyFrom(numpy_helper.from_array(other, weight.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    maps, others = (
+        Predictor(one, name="x", version="1").class_maps(pixels)[1] for one in (file, tmp_path / "other.onnx")
+    )
+    shifted = Predictor(file, name="x", version="1").class_maps(np.clip(pixels, 2, 253))[1]
+
+    def likeness(one: np.ndarray, two: np.ndarray) -> float:
+        pairs = zip(one.reshape(-1, 9), two.reshape(-1, 9), strict=True)
+        return float(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
+
+    assert likeness(maps, shifted) > 0.9
+    assert abs(likeness(maps, others)) < 0.3

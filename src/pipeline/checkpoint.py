@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -37,9 +38,8 @@ class Checkpoint:
 
     def export_facts(self) -> dict[str, Any]:
         """Return what the exporters want to know: the size of a face, and the facts for whoever uses the model."""
-        facts = {key: self.facts[key] for key in ("version", "labels", "detector", "temperature")} | self.facts[
-            "preprocessing"
-        ]
+        facts = {key: self.facts[key] for key in ("version", "labels", "detector")} | self.facts["preprocessing"]
+        facts["temperature"] = self.facts.get("temperature", 1.0)
         facts |= {"weights_sha256": self.sha256(), "data": list(self.recipe.data)}
         return {"image_size": self.recipe.image_size, "facts": facts}
 
@@ -51,7 +51,8 @@ class Checkpoint:
     def network(self) -> ExpressionNetwork:
         """Return the network with its weights, in evaluation mode."""
         network = build_network(self.recipe, pretrained=False)
-        network.load_state_dict(load_file(self.weights))
+        # Weights that were kept before networks had a temperature have none, which is a temperature of 1.
+        network.load_state_dict({"temperature": torch.ones(()), **load_file(self.weights)})
         return network.eval()
 
 
