@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,10 @@ from pipeline.answers import Answered, Look, now  # noqa: E402
 from pipeline.card_files import Card  # noqa: E402
 from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
+from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain  # noqa: E402
 from pipeline.faces import Face  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
-from pipeline.predictor import Predictor  # noqa: E402
+from pipeline.predictor import NO_FACE, Predictor  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
 from pipeline.transforms import Image, encode  # noqa: E402
 from pipeline.variants import FULL, offers_file  # noqa: E402
@@ -131,6 +133,12 @@ class ExpressionClassifier:
         """Do the same by the network in the second slot."""
         return self._predictors["b"].outputs(faces)
 
+    @bentoml.api
+    def explain(self, slot: str, face: np.ndarray) -> dict[str, Any]:
+        """Map a uint8 face (1, size, size, 3) to its probabilities (7,) and class maps (7, height, width), as lists."""
+        (row,), (maps,) = self._predictors[slot].class_maps(face)
+        return {"probabilities": row.tolist(), "maps": maps.tolist()}
+
 
 @bentoml.service(name="expression_service", workers=1, traffic={"max_concurrency": 64, "timeout": 60})
 @bentoml.asgi_app(create_app(bentoml.get_current_service))
@@ -202,6 +210,30 @@ class ExpressionService:
         found = predictor.faces(image, detect)
         return found, [Look.at(face, pixels, detect) for face, pixels in found] if self._log else []
 
+    async def explain(self, image: bytes, detect: bool, label: str | None) -> Explanation:
+        """Explain a label, by default the likeliest, for the largest face of an encoded image.
+
+        Raises `ImageError`, `NoFaceError`, `UnexplainableError` where the model can not, or `OverloadedError`.
+        """
+        predictor, slot = self._predictor, self._slots.current
+        if not predictor.explains:
+            raise UnexplainableError(predictor.unexplained)
+        self._busy[slot] += 1
+        try:
+            found = await run_sync(predictor.faces, image, detect, limiter=self._threads)
+            if not found:
+                raise NoFaceError(NO_FACE)
+            network = self.classifier.to_async
+            said = await self._ask(lambda: network.explain(slot=slot, face=predictor.stack(found[:1])))
+        finally:
+            self._busy[slot] -= 1
+        row, maps = (np.array(said[name], np.float32) for name in ("probabilities", "maps"))
+        return explain(found[0][0], not detect, row, maps, label, predictor.model)
+
+    async def draw(self, explanation: Explanation, image: bytes, form: Form) -> bytes:
+        """Return a picture of an explanation as PNG."""
+        return await run_sync(explanation.as_png, image, form, limiter=self._threads)
+
     async def _follow(self) -> None:
         """Go over to another model when the pointer names one, or another variant of it is offered.
 
@@ -256,13 +288,16 @@ class ExpressionService:
     async def _classify(self, faces: np.ndarray, slot: str) -> np.ndarray:
         network = self.classifier.to_async
         classify = network.classify_a if slot == SLOTS[0] else network.classify_b
+        return await self._ask(lambda: classify(faces))
+
+    async def _ask(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
             try:
-                return await classify(faces)
+                return await ask()
             except aiohttp.ClientConnectionError as error:
                 log.info("asking the network again after %r", error)
                 # Its server hangs up after five idle seconds, at times just when a connection is used again.
-                return await classify(faces)
+                return await ask()
         except (BentoMLException, aiohttp.ClientError, TimeoutError) as error:
             log.warning("the network did not answer: %r", error)
             raise OverloadedError("the network is busy or starting again; try later") from error

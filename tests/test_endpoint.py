@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from cards import toy_card
 from starlette.testclient import TestClient
@@ -31,7 +33,7 @@ from pipeline.files import sha256_of
 from pipeline.labels import LABELS
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictor import Predictor
-from pipeline.transforms import Image, ImageError
+from pipeline.transforms import Image, ImageError, decode
 
 ROOT = Path(__file__).parents[1]
 JPEG, PNG = encoded(".jpg"), encoded(".png")
@@ -168,6 +170,62 @@ def test_the_client_gets_the_same_answers_and_refusals_as_exceptions(client: htt
         Client(f"http://127.0.0.1:{free_port()}").model()
     with pytest.raises(PipelineError, match="answered 404"):
         Client(f"{client.base_url}/elsewhere").model()
+
+
+def test_an_explanation_is_a_picture_that_names_what_it_shows(client: httpx.Client, folder: Path) -> None:
+    image = encoded(".jpg", picture(90, 130))
+    predictor = Predictor(folder / "registry" / "3.onnx", name="expression-classifier-sample", version="3")
+    answer = predictor.predict(image, detect=False)["faces"][0]
+    _, (maps,) = predictor.class_maps(predictor.stack(predictor.faces(image, detect=False)))
+    for label in (None, "sad"):
+        chosen = {"detect": "false"} | ({"label": label} if label else {})
+        shown = client.post("/explain", params=chosen, files={"image": ("x.jpg", image)})
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
+        assert shown.headers["expression-label"] == (label or answer["emotion"])
+        expected = answer["probabilities"][shown.headers["expression-label"]]
+        assert float(shown.headers["expression-probability"]) == pytest.approx(expected, abs=1e-4)
+        assert shown.headers["face-box"] == "0,0,130,90"
+        assert (shown.headers["model-name"], shown.headers["model-version"]) == ("expression-classifier-sample", "3")
+        assert "not for real use" in shown.headers["model-warning"]
+        assert decode(shown.content).shape == (90, 130, 3)
+        told = client.post("/explain", params={**chosen, "form": "json"}, content=image).json()
+        np.testing.assert_allclose(told["map"], maps[LABELS.index(told["label"])], atol=1e-5)
+        assert told["model"]["version"] == "3"
+        alone = client.post("/explain", params={**chosen, "form": "map"}, content=image)
+        assert decode(alone.content).shape == (224, 224, 3)
+    assert Client(str(client.base_url)).explain(image, "sad", detect=False) == shown.content
+
+
+def test_a_real_face_is_explained_where_it_is(client: httpx.Client, shared: Path) -> None:
+    with ZipFile(shared / "data" / "wild_images.zip") as images:
+        portrait = images.read("wild_images/angry/Al_Gore_0002.jpg")
+    answer = client.post("/explain", content=portrait)
+    x, y, width, height = map(int, answer.headers["face-box"].split(","))
+    changed = np.abs(decode(answer.content).astype(int) - decode(portrait)).max(2) > 8
+    rows, columns = np.nonzero(changed)
+    margin = 0.12 * max(width, height)
+    assert x - margin <= columns.min() < columns.max() <= x + width + margin
+    assert y - margin <= rows.min() < rows.max() <= y + height + margin
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "said"),
+    [
+        ("/explain?label=contempt", JPEG, 422, "label must be one of angry, disgust"),
+        ("/explain?form=svg", JPEG, 422, "form must be one of overlay, map, json"),
+        ("/explain?detect=perhaps", JPEG, 422, "detect must be"),
+        ("/explain", PNG, 422, "no face was found"),
+        ("/explain", JPEG[:100], 400, "damaged"),
+        ("/explain", b"text", 415, "no still image"),
+        ("/explain", bytes(25_000_000), 413, "more than 20 MB"),
+    ],
+)
+def test_what_can_not_be_explained_gets_its_status(
+    path: str, content: bytes, status: int, said: str, client: httpx.Client
+) -> None:
+    answer = client.post(path, content=content)
+    refuse(answer, status)
+    assert said in answer.json()["error"]
 
 
 def field(name: str, content: bytes, file: str = "face.jpg") -> dict[str, Any]:
@@ -329,7 +387,7 @@ def test_a_model_without_a_card_says_so(kind: str, status: int) -> None:
 def test_every_route_is_described_and_nothing_is_loaded_from_elsewhere(client: httpx.Client) -> None:
     docs = client.get("/docs.json").json()
     assert docs["openapi"].startswith("3.")
-    assert {"/predict", "/predict_batch", "/model"} <= set(docs["paths"])
+    assert {"/predict", "/predict_batch", "/explain", "/model"} <= set(docs["paths"])
     kinds = docs["paths"]["/model"]["get"]["responses"]["200"]["content"]
     assert set(kinds) == {"application/json", "text/html", "text/markdown"}
     assert "://" not in client.get("/").text
@@ -422,6 +480,25 @@ def test_what_can_not_be_served_is_not_followed(client: httpx.Client, folder: Pa
         check(client.post("/predict?detect=false", content=JPEG).json())
     finally:
         write_pointer(folder / "champion.json", first)
+
+
+def test_a_model_without_maps_answers_and_says_that_it_can_not_explain(client: httpx.Client, folder: Path) -> None:
+    first, file = read_pointer(folder / "champion.json"), folder / "registry" / "5.onnx"
+    model = onnx.load(folder / "registry" / "3.onnx")
+    del model.graph.output[1:], model.graph.node[-1:], model.graph.input[1:]  # as it was exported before there were any
+    onnx.save(model, file)
+    write_pointer(folder / "champion.json", replace(first, version="5", location=str(file), sha256=sha256_of(file)))
+    try:
+        wait_until_served(client, "5")
+        assert client.post("/predict?detect=false", content=JPEG).status_code == 200
+        answer = client.post("/explain?detect=false", content=JPEG)
+        refuse(answer, 501)
+        assert "version 5 can not explain its answers" in answer.json()["error"]
+        with pytest.raises(PipelineError, match="answered 501"):
+            Client(str(client.base_url)).explain(JPEG, detect=False)
+    finally:
+        write_pointer(folder / "champion.json", first)
+        wait_until_served(client, "3")
 
 
 def test_without_a_model_the_server_says_what_to_do(tmp_path: Path) -> None:

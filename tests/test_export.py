@@ -8,6 +8,7 @@ import timm
 import torch
 from toys import SIZE, toy_facts, toy_model, toy_network
 
+from pipeline.class_maps import class_maps
 from pipeline.embedding import Projection, features_of
 from pipeline.export import export_onnx
 from pipeline.networks import ExpressionNetwork
@@ -109,6 +110,7 @@ def test_a_summary_of_the_features_stands_behind_the_probabilities(tmp_path: Pat
     with torch.no_grad():
         features = features_of(network, torch.from_numpy(faces)).numpy()
         probabilities = network(torch.from_numpy(faces)).softmax(1).numpy()
+        expected = class_maps(network.conclude, network.places(torch.from_numpy(faces)), 7)
     random = np.random.default_rng(0)
     axes = random.normal(size=(3, features.shape[1])).astype(np.float32)
     projection = Projection(features.mean(0), axes)
@@ -122,3 +124,6 @@ def test_a_summary_of_the_features_stands_behind_the_probabilities(tmp_path: Pat
         np.testing.assert_allclose(outputs[:, :7], probabilities, atol=tolerance)
         np.testing.assert_allclose(outputs[:, 7], np.linalg.norm(features, axis=1), rtol=tolerance)
         np.testing.assert_allclose(outputs[:, 8:], (features - features.mean(0)) @ axes.T, atol=20 * tolerance)
+        rows, maps = predictor.class_maps(faces)  # stand beside it
+        np.testing.assert_array_equal(rows, outputs[:, :7])
+        np.testing.assert_allclose(maps, expected, atol=tolerance)

@@ -1,6 +1,6 @@
 """A client of the endpoint: answers as dictionaries, refusals as exceptions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import requests
@@ -10,6 +10,8 @@ from pipeline.transforms import ImageError
 
 ADDRESS = "http://localhost:3000"
 REFUSED = {400, 413, 415, 422}  # it is the picture, not the service
+
+Read = Callable[[requests.Response], Any]
 
 
 class Client:
@@ -45,6 +47,22 @@ class Client:
         except ImageError as error:
             raise PipelineError(str(error)) from error
 
+    def explain(self, image: bytes, label: str | None = None, detect: bool = True, form: str = "overlay") -> bytes:
+        """Return a PNG that shows which places of the largest face spoke for a label.
+
+        Args:
+            image: JPEG, PNG, WebP or BMP.
+            label: by default the one that is answered.
+            detect: look for faces; else the whole image is taken for one.
+            form: over the image (`overlay`), or in grey on its own (`map`).
+
+        Raises:
+            ImageError: if the service refuses the image, or finds no face on it.
+            PipelineError: if it can not be asked, has no time, or has a model that can not be explained.
+        """
+        chosen = {"detect": str(detect).lower(), "form": form} | ({"label": label} if label else {})
+        return self._ask("POST", "/explain", lambda answer: answer.content, params=chosen, data=image)
+
     def model(self) -> dict[str, Any]:
         """Return name, version and facts of the model that is served.
 
@@ -53,10 +71,10 @@ class Client:
         """
         return self._ask("GET", "/model")
 
-    def _ask(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, read: Read = requests.Response.json, **sent: Any) -> Any:
         try:
             answer = self._session.request(method, self.address + path, timeout=self.timeout, **sent)
-            content = answer.json()
+            content = read(answer) if answer.ok else answer.json()
         except requests.RequestException as error:
             raise PipelineError(f"{self.address} can not be asked ({error}); is it served there?") from error
         if answer.status_code in REFUSED:

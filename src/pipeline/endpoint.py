@@ -1,9 +1,10 @@
-"""The HTTP routes, and which status an error gets. Every answer is JSON, but for a card that is asked for otherwise."""
+"""The HTTP routes, and which status an error gets. Every answer is JSON, but for explanations and cards."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.accept import preferred
 from pipeline.card_files import Card
+from pipeline.explain import FORMS, Explanation, Form, NoFaceError, UnexplainableError
+from pipeline.labels import LABELS
 from pipeline.openapi import describe
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
 from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, too_large
@@ -35,7 +38,14 @@ class OverloadedError(Exception):
 
 
 # The first kind that fits counts.
-STATUS = {UnsupportedImageError: 415, ImageTooLargeError: 413, ImageError: 400, OverloadedError: 503}
+STATUS = {
+    UnsupportedImageError: 415,
+    ImageTooLargeError: 413,
+    ImageError: 400,
+    NoFaceError: 422,
+    UnexplainableError: 501,
+    OverloadedError: 503,
+}
 
 
 class Backend(Protocol):
@@ -43,6 +53,14 @@ class Backend(Protocol):
 
     async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
         """Answer for one encoded image; raises `ImageError` or `OverloadedError`."""
+        ...
+
+    async def explain(self, image: bytes, detect: bool, label: str | None) -> Explanation:
+        """Explain a label for the largest face; raises as `answer`, `NoFaceError` and `UnexplainableError` besides."""
+        ...
+
+    async def draw(self, explanation: Explanation, image: bytes, form: Form) -> bytes:
+        """Return a picture of an explanation as PNG."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -86,6 +104,16 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         answers = await asyncio.gather(*(_answer_or_error(backend(), image, detect) for image in images))
         return JSONResponse({"answers": answers})
 
+    async def explain(request: Request) -> Response:
+        detect = _read_detect(request)
+        label, form = _read_choice(request, "label", LABELS), _read_choice(request, "form", FORMS) or FORMS[0]
+        image = _bounded(await read_image(request))
+        explanation = await backend().explain(image, detect, label)
+        if form == "json":
+            return JSONResponse(explanation.as_json())
+        png = await backend().draw(explanation, image, form)
+        return Response(png, media_type="image/png", headers=_headers(explanation))
+
     app = Starlette(
         routes=[
             Route("/", index),
@@ -93,8 +121,9 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
             Route("/model", model),
             Route("/predict", predict, methods=["POST"]),
             Route("/predict_batch", predict_batch, methods=["POST"]),
+            Route("/explain", explain, methods=["POST"]),
         ],
-        exception_handlers=dict.fromkeys([HTTPException, ImageError, OverloadedError, Exception], _refuse),
+        exception_handlers=dict.fromkeys([HTTPException, *STATUS, Exception], _refuse),
     )
     return _Opaque(app)
 
@@ -116,10 +145,33 @@ def _read_detect(request: Request) -> bool:
     return DETECT[value]
 
 
-async def _answer(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:
+def _read_choice(request: Request, name: str, choices: Sequence[str]) -> Any:
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        raise HTTPException(422, f"{name} must be one of {', '.join(choices)}, not {value[:20]!r}")
+    return value
+
+
+def _headers(explanation: Explanation) -> dict[str, str]:
+    """Return the facts of an explanation whose body is a picture."""
+    facts = explanation.facts()
+    headers = {
+        "expression-label": facts["label"],
+        "expression-probability": f"{facts['probability']:.4f}",
+        "face-box": ",".join(map(str, facts["box"])),
+    }
+    # Percent-encoded, as a header takes no more than ASCII.
+    return headers | {f"model-{key}": quote(value, safe=" ;,") for key, value in facts["model"].items()}
+
+
+def _bounded(image: bytes) -> bytes:
     if len(image) > MAX_IMAGE_BYTES:
         raise too_large(MAX_IMAGE_BYTES)
-    return await backend.answer(image, detect)
+    return image
+
+
+async def _answer(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:
+    return await backend.answer(_bounded(image), detect)
 
 
 async def _answer_or_error(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:

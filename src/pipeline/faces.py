@@ -116,6 +116,12 @@ def locate(face: Face, points: NDArray[np.floating]) -> NDArray[np.float64]:
     return points @ back[:, :2].T + back[:, 2]
 
 
+def corners(face: Face) -> NDArray[np.float64]:
+    """Return where the corners of a face's `crop` lie in the picture, (4, 2), clockwise from the left upper one."""
+    *_, side = _square(face)
+    return locate(face, side * np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) - 0.5)
+
+
 def _square(face: Face) -> tuple[int, int, int]:
     """Return left, top and side of the square around a face, in the picture's pixels."""
     x, y, width, height = face.box

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.explain import FORMS
 from pipeline.labels import LABELS
 
 ERRORS = {
@@ -14,16 +15,45 @@ ERRORS = {
 }
 BINARY = {"type": "string", "format": "binary"}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+BOX = {"type": "array", "items": {"type": "integer"}, "description": "x, y, width, height in pixels"}
 FACE = {
     "type": "object",
     "properties": {
-        "box": {"type": "array", "items": {"type": "integer"}, "description": "x, y, width, height in pixels"},
+        "box": BOX,
         "score": {**SHARE, "description": "confidence of the detector"},
         "emotion": {"enum": list(LABELS)},
         "confidence": SHARE,
         "probabilities": {"type": "object", "properties": dict.fromkeys(LABELS, SHARE)},
         "top": {"type": "array", "description": "the likeliest labels with their probabilities"},
     },
+}
+EXPLANATION = {
+    "type": "object",
+    "properties": {
+        "label": {"enum": list(LABELS)},
+        "probability": SHARE,
+        "box": BOX,
+        "map": {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "number"}},
+            "description": "rows from top to bottom: what each place of the face adds to the label's logit",
+        },
+        "model": {"type": "object"},
+    },
+    "example": {
+        "label": "happy",
+        "probability": 0.93,
+        "box": [86, 51, 168, 168],
+        "map": [[-0.1, -0.2, -0.1], [0.3, 1.4, 0.2], [0.8, 2.6, 0.7]],
+        "model": {"name": "expression-classifier", "version": "3"},
+    },
+}
+EXPLANATION_HEADERS = {
+    "expression-label": "happy",
+    "expression-probability": "0.9300",
+    "face-box": "86,51,168,168",
+    "model-name": "expression-classifier",
+    "model-version": "3",
 }
 SCHEMAS = {
     "Answer": {
@@ -34,6 +64,7 @@ SCHEMAS = {
             "model": {"type": "object", "description": "name, version, and a warning where it is not for real use"},
         },
     },
+    "Explanation": EXPLANATION,
     "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
 }
 
@@ -50,6 +81,7 @@ def describe(version: str) -> dict[str, Any]:
         "paths": {
             "/predict": {"post": _operation("The expressions on one image", one, _schema("Answer"))},
             "/predict_batch": {"post": _operation("Several images; a broken one fails alone", several, answers)},
+            "/explain": {"post": _explain(one)},
             "/model": {"get": _card()},
             "/livez": {"get": {"summary": "The server lives", "responses": {"200": _ok("yes")}}},
             "/readyz": {"get": {"summary": "The model is loaded and warm", "responses": {"200": _ok("yes")}}},
@@ -81,6 +113,29 @@ def _card() -> dict[str, Any]:
         "summary": "Name, version, variant and facts of the live model, and its card, in the form that Accept names",
         "responses": {"200": card, "404": none},
     }
+
+
+def _explain(content: dict[str, Any]) -> dict[str, Any]:
+    operation = _operation("Which places of the largest face spoke for a label", content, _schema("Explanation"))
+    operation["parameters"] += [
+        {"name": "label", "in": "query", "schema": {"enum": list(LABELS)}, "description": "default: the likeliest"},
+        {
+            "name": "form",
+            "in": "query",
+            "schema": {"enum": list(FORMS), "default": FORMS[0]},
+            "description": "overlay: PNG of the image with the map on its face; map: grey PNG of the map alone; "
+            "json: its numbers",
+        },
+    ]
+    answer, responses = operation["responses"]["200"], operation["responses"]
+    answer["description"] = "a picture whose headers name what it shows, or JSON"
+    answer["content"]["image/png"] = {"schema": BINARY}
+    answer["headers"] = {
+        name: {"schema": {"type": "string"}, "example": example} for name, example in EXPLANATION_HEADERS.items()
+    }
+    responses["422"] = {**responses["422"], "description": "a wrong or missing field, or no face on the image"}
+    responses["501"] = {**responses["422"], "description": "the model that is served can not explain its answers"}
+    return operation
 
 
 def _schema(name: str) -> dict[str, Any]:
