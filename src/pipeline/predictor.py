@@ -92,7 +92,10 @@ class Predictor:
         Raises:
             pipeline.transforms.ImageError: if the bytes are no usable image.
         """
-        picture = decode(image)
+        return self.find(decode(image), detect)
+
+    def find(self, picture: Image, detect: bool = True) -> list[tuple[Face, Image]]:
+        """Do the same for a decoded picture, uint8 RGB (height, width, 3)."""
         if not detect:
             height, width = picture.shape[:2]
             return [(Face((0, 0, width, height), 1.0), resize(picture, self.image_size))]
