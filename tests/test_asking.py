@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from films import film, portraits
 from toys import encoded, picture, toy_model
 from typer.testing import CliRunner
 
@@ -72,6 +73,22 @@ def test_pictures_with_boxes_have_the_same_places_and_names(album, tmp_path):
     before, after = (decode(file.read_bytes()) for file in (album / "one.jpg", drawn / "one.jpg.png"))
     assert before.shape == after.shape
     assert (before != after).any()
+
+
+def test_a_video_among_the_pictures_is_told_by_person_whatever_its_name(album, tmp_path):
+    (album / "clip.jpg").write_bytes(film(portraits(20)))
+    (album / "cut.webm").write_bytes(film(portraits(20), ".webm")[:-1])
+    code, text = predict(album, "--no-detect", "--format", "csv", "--annotate", tmp_path / "drawn")
+    assert code == 1
+    assert "2 of 5 pictures have no answer" in text
+    table = pd.read_csv(StringIO(text.partition("error: ")[0])).set_index("file")
+    row = table.loc[str(album / "clip.jpg")]
+    assert (row["face"], row["note"]) == (1, "4 frames, 0.0 to 1.5 s")
+    assert row[row["emotion"]] == row["confidence"]
+    assert pd.isna(row["x"])
+    assert table.loc[str(album / "cut.webm")].note == "the video is damaged or cut off"
+    code, text = predict(album / "clip.jpg", "--no-detect", "--format", "json")
+    assert (code, len(json.loads(text)[0]["tracks"][0]["timeline"])) == (0, 4)
 
 
 def test_no_face_is_a_row_that_says_so():

@@ -1,9 +1,9 @@
-"""Asking a model about many pictures, in files and folders: their answers, one by one, and as a table."""
+"""Asking a model about many pictures and videos, in files and folders: their answers, one by one, and as a table."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 from tqdm import tqdm
@@ -11,15 +11,18 @@ from tqdm import tqdm
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.transforms import ImageError
+from pipeline.video import HEAD_BYTES, VideoError, is_video
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}  # of files in a folder; one that is named is always tried
+# Of files in a folder; one that is named is always tried.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"} | {".mp4", ".m4v", ".mov", ".webm"}
 
 Ask = Callable[[bytes], dict[str, Any]]
+AskVideo = Callable[[BinaryIO], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A picture, and its answer, or why there is none."""
+    """A picture or a video, and its answer, or why there is none."""
 
     file: Path
     answer: dict[str, Any] | None
@@ -49,28 +52,42 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def ask_all(ask: Ask, pictures: Iterable[Path]) -> Iterator[Asked]:
-    """Ask about each picture, with a progress bar; one that can not be read is told, and does no harm to the others."""
-    for file in tqdm(pictures, desc="pictures", unit=" pictures", mininterval=1, disable=None):
+def ask_all(ask: Ask, ask_video: AskVideo, files: Iterable[Path]) -> Iterator[Asked]:
+    """Ask about each file, with a progress bar; one that can not be read is told, and does no harm to the others.
+
+    Which is a video, its content says.
+    """
+    for file in tqdm(files, desc="pictures", unit=" pictures", mininterval=1, disable=None):
         try:
-            yield Asked(file, ask(file.read_bytes()))
-        except (ImageError, OSError) as error:
+            with file.open("rb") as content:
+                film = is_video(content.read(HEAD_BYTES))
+                content.seek(0)
+                answer = ask_video(content) if film else ask(content.read())
+            yield Asked(file, answer)
+        except (ImageError, VideoError, OSError) as error:
             yield Asked(file, None, str(error))
 
 
 def as_table(asked: Iterable[Asked]) -> pd.DataFrame:
     """Return one row a face: `file, face, emotion, confidence, x, y, width, height`, the probabilities, `note`.
 
-    A picture without a face, or without an answer, is a row of its own, of which the `note` says so.
+    A picture without a face, or without an answer, is a row of its own, of which the `note` says so. A row of a video
+    is a person, with the mean of the probabilities and no box; the `note` says when.
     """
     rows: list[dict[str, Any]] = []
     for one in asked:
-        faces = one.answer["faces"] if one.answer else []
+        faces = one.answer.get("faces", []) if one.answer else []
+        tracks = one.answer.get("tracks", []) if one.answer else []
+        for track in tracks:
+            mean = track["mean"]
+            told = {"emotion": mean["emotion"], "confidence": mean["confidence"], **mean["probabilities"]}
+            note = f"{track['faces']} frames, {track['first']:.1f} to {track['last']:.1f} s"
+            rows.append({"file": str(one.file), "face": track["track"], **told, "note": note})
         for number, face in enumerate(faces, 1):
             box = dict(zip(("x", "y", "width", "height"), face["box"], strict=True))
             told = {"emotion": face["emotion"], "confidence": face["confidence"], **box, **face["probabilities"]}
             rows.append({"file": str(one.file), "face": number, **told, "note": ""})
-        if not faces:
+        if not faces and not tracks:
             rows.append({"file": str(one.file), "note": one.error or "no face"})
     columns = ["file", "face", "emotion", "confidence", "x", "y", "width", "height", *LABELS, "note"]
     return pd.DataFrame(rows, columns=columns).astype({"face": "Int64"})

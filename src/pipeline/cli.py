@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -186,14 +186,14 @@ def champion() -> None:
 
 @app.command()
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="pictures, and folders of pictures")],
+    paths: Annotated[list[Path], typer.Argument(help="pictures, videos, and folders of them")],
     server: Annotated[str | None, typer.Option(metavar="URL", help="ask this service; by default no service")] = None,
     detect: Annotated[bool, typer.Option(help="look for faces; else a whole picture is taken for one")] = True,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of what is told")] = "table",
     to: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there instead")] = None,
     annotate: Annotated[Path | None, typer.Option(metavar="FOLDER", help="put pictures with boxes there")] = None,
 ) -> None:
-    """Tell the expressions on pictures, by the model that would be served here, or by a running service."""
+    """Tell the expressions on pictures and videos, by the model that would be served here, or by a running service."""
     from pipeline.annotation import annotate as draw_on
     from pipeline.asking import as_table, ask_all, describe, find_pictures
     from pipeline.client import Client
@@ -201,15 +201,22 @@ def predict(
     from pipeline.pointer import choose_model
     from pipeline.slots import Served
     from pipeline.transforms import decode, encode
+    from pipeline.watching import Options, watch
 
     with as_sentence():
         pictures = find_pictures(paths)
         below = os.path.commonpath([file.resolve().parent for file in pictures])
         model = Client(server) if server else Served.of(*choose_model(POINTER)).open()
+
+        def ask_video(video: BinaryIO) -> dict[str, Any]:
+            if isinstance(model, Client):
+                return model.predict_video(video, detect=detect)
+            return watch(model, video, Options(detect=detect))
+
         asked = []
-        for one in ask_all(lambda image: model.predict(image, detect), pictures):
+        for one in ask_all(lambda image: model.predict(image, detect), ask_video, pictures):
             asked.append(one)
-            if annotate and one.answer:
+            if annotate and one.answer and "faces" in one.answer:
                 with written_whole(annotate / f"{os.path.relpath(one.file, below)}.png") as file:
                     file.write_bytes(encode(draw_on(decode(one.file.read_bytes()), one.answer["faces"])))
         table = as_table(asked)

@@ -1,15 +1,16 @@
 """A client of the endpoint: answers as dictionaries, refusals as exceptions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 
 from pipeline.errors import PipelineError
 from pipeline.transforms import ImageError
+from pipeline.video import VideoError
 
 ADDRESS = "http://localhost:3000"
-REFUSED = {400, 413, 415, 422}  # it is the picture, not the service
+REFUSED = {400, 413, 415, 422}  # it is what was sent, not the service
 
 Read = Callable[[requests.Response], Any]
 
@@ -62,6 +63,27 @@ class Client:
         """
         chosen = {"detect": str(detect).lower(), "form": form} | ({"label": label} if label else {})
         return self._ask("POST", "/explain", lambda answer: answer.content, params=chosen, data=image)
+
+    def predict_video(
+        self, video: BinaryIO, fps: float = 2.0, smoothing: float = 0.5, detect: bool = True
+    ) -> dict[str, Any]:
+        """Return the answer for a video: `frames`, `overall`, `tracks`, `model`, and a `note` where no face was found.
+
+        Args:
+            video: MP4 or WebM, open for reading; it is sent as it is read.
+            fps: frames a second that are looked at.
+            smoothing: time constant in seconds, over which what is read in a face is smoothed; 0 for not at all.
+            detect: look for faces; else each whole frame is taken for one.
+
+        Raises:
+            VideoError: if the service refuses the video.
+            PipelineError: if it can not be asked, or has no time.
+        """
+        path = f"/predict_video?fps={fps}&smoothing={smoothing}&detect={str(detect).lower()}"
+        try:
+            return self._ask("POST", path, data=video)
+        except ImageError as error:
+            raise VideoError(str(error)) from error
 
     def model(self) -> dict[str, Any]:
         """Return name, version and facts of the model that is served.
