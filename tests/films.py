@@ -3,7 +3,8 @@
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -28,6 +29,13 @@ def film(frames: Iterable[Image], kind: str = ".mp4", fps: float = 10) -> bytes:
         assert writer is not None
         writer.release()
         return file.read_bytes()
+
+
+def opened(video: bytes) -> BinaryIO:
+    """Return a video as an open file of the system."""
+    file = TemporaryFile()  # noqa: SIM115
+    file.write(video)
+    return file
 
 
 def shades(count: int, size: tuple[int, int] = (64, 48)) -> list[Image]:

@@ -1,6 +1,5 @@
 """From a video to its answer, with a real exported model."""
 
-import io
 import json
 from collections import Counter
 from itertools import islice
@@ -8,7 +7,7 @@ from itertools import islice
 import cv2
 import numpy as np
 import pytest
-from films import film, portraits, shades, zeroed
+from films import film, opened, portraits, shades, zeroed
 from toys import toy_model
 
 from pipeline.labels import LABELS
@@ -33,7 +32,7 @@ def people(predictor: Predictor) -> list[Image]:
 
 
 def test_an_answer_sums_up_its_timeline(predictor: Predictor) -> None:
-    answer = watch(predictor, io.BytesIO(film(portraits(30))), Options(fps=5, smoothing=0, detect=False))
+    answer = watch(predictor, opened(film(portraits(30))), Options(fps=5, smoothing=0, detect=False))
     json.dumps(answer, allow_nan=False)
     assert answer["frames"] == {"sampled": 15, "with_face": 15, "unreadable": 0, "share_with_face": 1}
     assert (answer["width"], answer["height"], answer["seconds"]) == (96, 96, 2.8)
@@ -54,7 +53,7 @@ def test_an_answer_sums_up_its_timeline(predictor: Predictor) -> None:
 
 def test_a_frame_is_read_as_the_same_picture_is(predictor: Predictor) -> None:
     still = portraits(1)[0]
-    answer = watch(predictor, io.BytesIO(film([still] * 3)), Options(detect=False))
+    answer = watch(predictor, opened(film([still] * 3)), Options(detect=False))
     ((_, pixels),) = predictor.find(still, detect=False)
     (expected,) = predictor.probabilities(pixels[None])
     found = answer["overall"]["mean"]["probabilities"]
@@ -65,7 +64,7 @@ def test_several_people_are_found_and_followed(predictor: Predictor, people: lis
     """The second leaves after one second, and comes back too late to be taken for the same."""
     empty = np.full_like(people[0], 128)
     frames = [np.hstack([people[0], people[1] if number < 10 or number > 45 else empty]) for number in range(60)]
-    answer = watch(predictor, io.BytesIO(film(frames)), Options(fps=2))
+    answer = watch(predictor, opened(film(frames)), Options(fps=2))
     first, second, again = sorted(answer["tracks"], key=lambda track: (-track["faces"], track["first"]))
     assert [(track["first"], track["last"]) for track in (first, second, again)] == [(0, 5.5), (0, 0.5), (5, 5.5)]
     assert all(seen["box"][0] < 320 for seen in first["timeline"])
@@ -76,7 +75,7 @@ def test_several_people_are_found_and_followed(predictor: Predictor, people: lis
 
 
 def test_no_face_says_so_and_has_no_level(predictor: Predictor) -> None:
-    answer = watch(predictor, io.BytesIO(film(shades(20))))
+    answer = watch(predictor, opened(film(shades(20))))
     assert answer["tracks"] == []
     assert answer["overall"]["vote"] is answer["overall"]["mean"] is answer["overall"]["screening"]["level"] is None
     assert answer["frames"]["share_with_face"] == 0
@@ -85,7 +84,7 @@ def test_no_face_says_so_and_has_no_level(predictor: Predictor) -> None:
 
 def test_unreadable_frames_are_passed_over_and_counted(predictor: Predictor) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3)).astype(np.uint8)
-    answer = watch(predictor, io.BytesIO(zeroed(film(noise), 0.4, 0.6)), Options(detect=False))
+    answer = watch(predictor, opened(zeroed(film(noise), 0.4, 0.6)), Options(detect=False))
     counts = answer["frames"]
     assert counts["unreadable"] >= 1
     assert counts["with_face"] == counts["sampled"] - counts["unreadable"] == answer["overall"]["faces"]
@@ -93,7 +92,7 @@ def test_unreadable_frames_are_passed_over_and_counted(predictor: Predictor) -> 
 
 
 def test_a_video_is_let_go_of_before_its_end(predictor: Predictor) -> None:
-    watching = Watch(predictor, io.BytesIO(film(portraits(40))), Options(fps=10, detect=False))
+    watching = Watch(predictor, opened(film(portraits(40))), Options(fps=10, detect=False))
     assert len(watching.look()) == 16
     watching.close()
     assert watching.look() == []

@@ -4,11 +4,9 @@ Headers are not believed: what a browser records has no duration in it, and one 
 times are those of the frames themselves.
 """
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import BinaryIO, NamedTuple
 
 import cv2
@@ -157,7 +155,6 @@ def _time(capture: cv2.VideoCapture) -> float:
 @contextmanager
 def _opened(file: BinaryIO, *settings: int) -> Iterator[cv2.VideoCapture]:
     """Open a file with FFmpeg, which reads it through Python and so never follows a name; one thread decodes."""
-    _hush()
     file.seek(0)
     capture = cv2.VideoCapture(  # type: ignore[call-overload]  # it takes any open file
         file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *settings]
@@ -168,13 +165,6 @@ def _opened(file: BinaryIO, *settings: int) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
-
-
-@cache
-def _hush() -> None:
-    """Keep what FFmpeg and OpenCV have to say about strangers' broken videos out of the log."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def _too_many_pixels() -> VideoTooLargeError:

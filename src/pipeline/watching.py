@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pipeline.faces import Face
 from pipeline.labels import LABELS
 from pipeline.predictor import Predictor
+from pipeline.reader import read
 from pipeline.screening import load_rule, screen
 from pipeline.tracks import Reading, Tracker
 from pipeline.transforms import Image
-from pipeline.video import sample
 
 LOOK_FRAMES, LOOK_FACES, LOOK_SECONDS = 16, 64, 2.0  # after which what was found is classified
 NO_FACE = "no face was found in the video; send ready crops of one face with ?detect=false"
@@ -46,10 +46,10 @@ class Watch:
     """Watches one video: `look` and `learn` by turns until there is nothing more to see, then `answer`."""
 
     def __init__(self, predictor: Predictor, video: BinaryIO, options: Options) -> None:
-        """Take a video that stays open meanwhile; nothing is read yet."""
+        """Take a video, a file that stays open meanwhile; nothing is read yet."""
         self._predictor, self._options = predictor, options
         self._rule = load_rule()
-        self._frames = sample(video, options.fps)
+        self._frames = read(video, options.fps)
         self._tracker = Tracker(options.smoothing)
         self._times: list[float] = []
         self._unreadable = self._with_face = 0
