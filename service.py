@@ -9,8 +9,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import aiohttp
 import anyio
@@ -29,10 +30,12 @@ from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain  # noqa: E402
 from pipeline.faces import Face  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
-from pipeline.predictor import NO_FACE, Predictor  # noqa: E402
+from pipeline.predictor import MAX_BATCH, NO_FACE, Predictor  # noqa: E402
+from pipeline.screening import load_rule  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
 from pipeline.transforms import Image, encode  # noqa: E402
 from pipeline.variants import FULL, offers_file  # noqa: E402
+from pipeline.watching import Options, Watch  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.answer_log import AnswerLog
@@ -44,6 +47,8 @@ SLOTS_FILE = "FER_SLOTS"  # set here, for the processes that are started
 WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
 LOOK_EVERY = 1.0  # seconds between two looks at the pointer
 LOOK_AGAIN = 10.0  # seconds, where it names what can not be served
+VIDEOS_WAITING = 8  # while others are watched
+VIDEO_SECONDS = 50.0  # for one, its waiting included; at `timeout`, below, BentoML gives a request up
 
 
 def pointer_file() -> Path:
@@ -152,6 +157,8 @@ class ExpressionService:
         self._slots = read_slots(slots_file())
         self._predictor = self._slots.served.open()
         self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
+        # A video takes long, so it has threads of its own, half as many: pictures never wait for it.
+        self._videos = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // 2))
         self._busy = Counter[str]()  # requests in each slot
         self._log = open_log()
 
@@ -159,6 +166,7 @@ class ExpressionService:
     def choose() -> None:  # type: ignore[misc]
         """Choose before any process starts: all serve the same model, also one that is started again later."""
         try:
+            load_rule()
             if logged := log_folder():
                 os.environ[LOG] = str(logged)  # by its whole path: the processes of a Bento run elsewhere
             served = Served.of(*choose_model(pointer_file()), wanted_variant())
@@ -233,6 +241,31 @@ class ExpressionService:
     async def draw(self, explanation: Explanation, image: bytes, form: Form) -> bytes:
         """Return a picture of an explanation as PNG."""
         return await run_sync(explanation.as_png, image, form, limiter=self._threads)
+
+    async def answer_video(self, video: BinaryIO, options: Options) -> dict[str, Any]:
+        """Answer for a video; raises `VideoError`, or `OverloadedError` where there is no time for it."""
+        if self._videos.statistics().tasks_waiting >= VIDEOS_WAITING:
+            raise OverloadedError("too many videos wait already; try later")
+        try:
+            with anyio.fail_after(VIDEO_SECONDS):
+                async with self._videos:
+                    return await self._watch(video, options)
+        except TimeoutError as error:
+            raise OverloadedError("the video takes too long here; try later, or a shorter one") from error
+
+    async def _watch(self, video: BinaryIO, options: Options) -> dict[str, Any]:
+        predictor, slot = self._predictor, self._slots.current  # to the end, also if the pointer moves meanwhile
+        self._busy[slot] += 1
+        try:
+            with closing(Watch(predictor, video, options)) as watch:
+                while sights := await run_sync(watch.look):
+                    faces = watch.pixels(sights)
+                    parts = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
+                    rows = [await self._classify(part, slot) for part in parts]
+                    watch.learn(sights, np.concatenate(rows)[:, :7] if rows else np.empty((0, 7), np.float32))
+                return watch.answer()
+        finally:
+            self._busy[slot] -= 1
 
     async def _follow(self) -> None:
         """Go over to another model when the pointer names one, or another variant of it is offered.

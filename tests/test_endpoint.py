@@ -1,5 +1,6 @@
 """The endpoint over real HTTP, served by `bentoml serve` in processes of its own."""
 
+import io
 import json
 import os
 import signal
@@ -13,14 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
 
+import cv2
 import httpx
 import numpy as np
 import onnx
+import psutil
 import pytest
 from cards import toy_card
+from films import RECORDINGS, claiming, film, opened, portraits, shades, silent, stretched
 from starlette.testclient import TestClient
 from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network, toy_offer
 
@@ -33,7 +38,11 @@ from pipeline.files import sha256_of
 from pipeline.labels import LABELS
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictor import Predictor
+from pipeline.sample import draw
 from pipeline.transforms import Image, ImageError, decode
+from pipeline.uploads import MAX_VIDEO_BYTES
+from pipeline.video import VideoError
+from pipeline.watching import Options, watch
 
 ROOT = Path(__file__).parents[1]
 JPEG, PNG = encoded(".jpg"), encoded(".png")
@@ -71,8 +80,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[httpx.Client]:
-    with running(folder, write_champion(folder)) as client:
+def temporary() -> Iterator[Path]:
+    """Return the folder in which the server keeps what is temporary: its sockets too, whose paths must be short."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path, temporary: Path) -> Iterator[httpx.Client]:
+    with running(folder, write_champion(folder), TMPDIR=str(temporary)) as client:
         yield client
 
 
@@ -387,16 +403,162 @@ def test_a_model_without_a_card_says_so(kind: str, status: int) -> None:
 def test_every_route_is_described_and_nothing_is_loaded_from_elsewhere(client: httpx.Client) -> None:
     docs = client.get("/docs.json").json()
     assert docs["openapi"].startswith("3.")
-    assert {"/predict", "/predict_batch", "/explain", "/model"} <= set(docs["paths"])
+    assert {"/predict", "/predict_batch", "/predict_video", "/explain", "/model"} <= set(docs["paths"])
     kinds = docs["paths"]["/model"]["get"]["responses"]["200"]["content"]
     assert set(kinds) == {"application/json", "text/html", "text/markdown"}
     assert "://" not in client.get("/").text
     assert "://" not in json.dumps(docs)
 
 
+def test_the_answer_for_a_video_is_as_described(client: httpx.Client) -> None:
+    docs = client.get("/docs.json").json()
+    schema = docs["components"]["schemas"]["VideoAnswer"]["properties"]
+    example = docs["paths"]["/predict_video"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+    answer = client.post("/predict_video?detect=false", content=FILM).json()
+    for told in (answer, example):
+        assert set(told) | {"note"} == set(schema)
+        assert set(told["frames"]) == set(schema["frames"]["properties"])
+        assert set(told["overall"]) == set(schema["overall"]["properties"])
+        assert set(told["tracks"][0]) == set(schema["tracks"]["items"]["properties"])
+        seen = schema["tracks"]["items"]["properties"]["timeline"]["items"]["properties"]
+        assert set(told["tracks"][0]["timeline"][0]) == set(seen)
+
+
 def test_bentoml_still_answers_for_health_and_metrics(client: httpx.Client) -> None:
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
     assert "bentoml_service_request_total" in client.get("/metrics").text
+
+
+CRASH = Path(__file__).parent / "crashes" / "ffmpeg_of_opencv_4_14.mp4"
+FILM, WEBM = film(portraits(30)), film(portraits(30), ".webm")
+
+
+@pytest.fixture(scope="module")
+def long() -> bytes:
+    """Return half a minute of a drawn person who does not move."""
+    person = next(decode(file) for path, file in draw("wild", 3) if path.endswith(".jpg"))
+    return film([cv2.resize(person, (320, 320)).astype(np.uint8)] * 290)
+
+
+def predictor_of(pointer: Pointer, folder: Path) -> Predictor:
+    return Predictor(folder / pointer.location, name=pointer.name, version=pointer.version)
+
+
+@pytest.mark.parametrize("way", ["field", "body", "form body"])
+@pytest.mark.parametrize("content", [FILM, WEBM, *(file.read_bytes() for file in RECORDINGS)])
+def test_video_is_answered_however_it_is_sent(content: bytes, way: str, client: httpx.Client, folder: Path) -> None:
+    sent = field("video", content, "x") if way == "field" else {"content": content}
+    if way == "form body":
+        sent["headers"] = {"content-type": "application/x-www-form-urlencoded"}
+    answer = client.post("/predict_video?detect=false&fps=4&smoothing=1", **sent)
+    assert answer.status_code == 200, answer.text
+    expected = watch(
+        predictor_of(read_pointer(folder / "champion.json"), folder), opened(content), Options(4, 1, False)
+    )
+    found = answer.json()
+    mean, expected_mean = (said["overall"]["mean"].pop("probabilities") for said in (found, expected))
+    assert mean == pytest.approx(expected_mean, abs=1e-6)
+    assert found["frames"] == expected["frames"]
+    assert found["overall"]["distribution"] == expected["overall"]["distribution"]
+    assert found["overall"]["screening"] == expected["overall"]["screening"]
+    assert [seen["time"] for seen in found["tracks"][0]["timeline"]] == [
+        seen["time"] for seen in expected["tracks"][0]["timeline"]
+    ]
+    assert "not for real use" in found["model"]["warning"]
+
+
+BAD_VIDEOS: dict[str, tuple[int, dict[str, Any]]] = {
+    "empty body": (400, {"content": b""}),
+    "empty field": (400, field("video", b"")),
+    "MP4 cut in half": (400, {"content": FILM[: len(FILM) // 2]}),
+    "WebM cut in half": (400, {"content": WEBM[: len(WEBM) // 2]}),
+    "recording cut off": (400, {"content": RECORDINGS[0].read_bytes()[:-1]}),
+    "MP4 of its signature": (400, {"content": b"\x00\x00\x00\x18ftypmp42"}),
+    "sound alone": (400, {"content": silent(FILM)}),
+    "MP4 that crashes the decoder": (400, {"content": CRASH.read_bytes()}),
+    "JPEG": (415, {"content": JPEG}),
+    "text called .mp4": (415, field("video", b"hello", "film.mp4")),
+    "text field": (415, {"files": {"video": (None, b"hello")}}),
+    "playlist of a local file": (415, {"content": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"}),
+    "ten real hours": (413, {"content": stretched(FILM, 12_000)}),
+    "many frames to look at": (413, {"content": film(shades(310, (16, 16))), "params": {"fps": 10}}),
+    "large frames": (413, {"content": film(shades(1, (4208, 2400)))}),
+    "many bytes": (413, {"content": FILM + bytes(MAX_VIDEO_BYTES)}),
+    "many bytes in a field": (413, field("video", FILM + bytes(MAX_VIDEO_BYTES))),
+    "wrong field": (422, field("image", FILM)),
+    "two videos": (422, {"files": [("video", ("a", FILM)), ("video", ("b", FILM))]}),
+    "no rate": (422, {"content": FILM, "params": {"fps": "fast"}}),
+    "rate of nothing": (422, {"content": FILM, "params": {"fps": 0}}),
+    "high rate": (422, {"content": FILM, "params": {"fps": 1000}}),
+    "rate that is no number": (422, {"content": FILM, "params": {"fps": "nan"}}),
+    "negative smoothing": (422, {"content": FILM, "params": {"smoothing": -1}}),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VIDEOS)
+def test_bad_video_gets_its_status_and_harms_nobody(name: str, client: httpx.Client) -> None:
+    status, sent = BAD_VIDEOS[name]
+    refuse(client.post("/predict_video", **sent), status)
+    assert client.post("/predict_video?detect=false", content=FILM).status_code == 200
+
+
+def test_chunked_video_is_counted(client: httpx.Client) -> None:
+    refuse(client.post("/predict_video", content=chunks(MAX_VIDEO_BYTES // 1_000_000 + 20)), 413)
+
+
+def test_header_that_claims_ten_hours_changes_nothing(client: httpx.Client) -> None:
+    answers = [
+        client.post("/predict_video?detect=false", content=content).json() for content in (FILM, claiming(FILM, 36_000))
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_the_client_sends_videos_too(client: httpx.Client) -> None:
+    ours = Client(str(client.base_url))
+    answer = ours.predict_video(io.BytesIO(FILM), detect=False)
+    assert answer == client.post("/predict_video?detect=false", content=FILM).json()
+    with pytest.raises(VideoError, match="no video that can be read"):
+        ours.predict_video(io.BytesIO(JPEG))
+
+
+def test_no_video_outlives_its_request(client: httpx.Client, temporary: Path, long: bytes) -> None:
+    """A file without a name shows as an open one that is deleted."""
+
+    def left() -> list[str]:
+        servers = psutil.Process().children(recursive=True)
+        opened = [link for server in servers for link in Path(f"/proc/{server.pid}/fd").iterdir()]
+        held = [str(link.readlink()) for link in opened if link.is_symlink()]
+        named = [str(file) for file in temporary.rglob("*") if file.is_file()]
+        return [file for file in held if str(temporary) in file] + named
+
+    before = left()
+    for content in (FILM, FILM[:-1], JPEG, b""):
+        for sent in ({"content": content}, field("video", content)):
+            client.post("/predict_video", **sent)
+    assert left() == before
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.post, "/predict_video", content=long)
+        end = time.monotonic() + 30
+        while left() == before and time.monotonic() < end:
+            time.sleep(0.02)
+        assert [file for file in left() if file not in before and "(deleted)" in file]
+        assert answer.result().status_code == 200
+    assert left() == before
+
+
+def test_pictures_do_not_wait_for_videos(client: httpx.Client, long: bytes) -> None:
+    def timed(path: str, content: bytes) -> float:
+        start = time.monotonic()
+        assert client.post(path, content=content).status_code == 200
+        return time.monotonic() - start
+
+    with ThreadPoolExecutor(3) as threads:
+        videos = [threads.submit(timed, "/predict_video", long) for _ in range(2)]
+        pictures = []
+        while not any(video.done() for video in videos):
+            pictures.append(timed("/predict", JPEG))
+    assert len(pictures) >= 5
+    assert np.median(pictures) < min(video.result() for video in videos) / 5
 
 
 @pytest.fixture(scope="module")
@@ -469,6 +631,34 @@ def test_a_running_server_follows_the_pointer_and_loses_no_request(
         found = said["faces"][0]["probabilities"]
         assert found == pytest.approx(expected[said["model"]["version"], turn], abs=1e-5)
     assert {answer.json()["model"]["version"] for _, answer in answers} == {"3", "4"}
+
+
+def test_a_video_is_answered_by_the_model_that_it_began_with(
+    client: httpx.Client, folder: Path, other: Pointer, long: bytes
+) -> None:
+    first = read_pointer(folder / "champion.json")
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            answer = threads.submit(client.post, "/predict_video?fps=10", content=long)
+            time.sleep(0.2)
+            write_pointer(folder / "champion.json", other)
+            wait_until_served(client, other.version)
+            assert not answer.done()  # else this tests nothing
+            video = answer.result()
+        finally:
+            write_pointer(folder / "champion.json", first)
+    # The person does not move, so that a few frames are enough to tell the two models apart.
+    by_first, by_other = (
+        watch(predictor_of(pointer, folder), opened(long), Options(fps=0.2))["overall"]["mean"]["probabilities"]
+        for pointer in (first, other)
+    )
+    found = video.json()["overall"]["mean"]["probabilities"]
+    far_from_first, far_from_other = (
+        max(abs(found[label] - mean[label]) for label in LABELS) for mean in (by_first, by_other)
+    )
+    assert video.json()["model"]["version"] == first.version
+    assert far_from_first < far_from_other / 2
+    wait_until_served(client, first.version)
 
 
 def test_what_can_not_be_served_is_not_followed(client: httpx.Client, folder: Path, other: Pointer) -> None:

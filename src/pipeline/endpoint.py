@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -19,7 +20,9 @@ from pipeline.explain import FORMS, Explanation, Form, NoFaceError, Unexplainabl
 from pipeline.labels import LABELS
 from pipeline.openapi import describe
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
-from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, too_large
+from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, read_video, too_large
+from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError
+from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS, MOST_SMOOTHING, Options
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +41,9 @@ class OverloadedError(Exception):
 
 
 # The first kind that fits counts.
-STATUS = {
-    UnsupportedImageError: 415,
-    ImageTooLargeError: 413,
-    ImageError: 400,
+STATUS: dict[type[Exception], int] = {
+    **{UnsupportedImageError: 415, ImageTooLargeError: 413, ImageError: 400},
+    **{UnsupportedVideoError: 415, VideoTooLargeError: 413, VideoError: 400},
     NoFaceError: 422,
     UnexplainableError: 501,
     OverloadedError: 503,
@@ -61,6 +63,10 @@ class Backend(Protocol):
 
     async def draw(self, explanation: Explanation, image: bytes, form: Form) -> bytes:
         """Return a picture of an explanation as PNG."""
+        ...
+
+    async def answer_video(self, video: BinaryIO, options: Options) -> dict[str, Any]:
+        """Answer for a video; raises `VideoError` or `OverloadedError`."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -114,6 +120,15 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         png = await backend().draw(explanation, image, form)
         return Response(png, media_type="image/png", headers=_headers(explanation))
 
+    async def predict_video(request: Request) -> JSONResponse:
+        options = Options(
+            fps=_read_number(request, "fps", DEFAULT.fps, LEAST_FPS, MOST_FPS),
+            smoothing=_read_number(request, "smoothing", DEFAULT.smoothing, 0, MOST_SMOOTHING),
+            detect=_read_detect(request),
+        )
+        async with read_video(request) as video:
+            return JSONResponse(await backend().answer_video(video, options))
+
     app = Starlette(
         routes=[
             Route("/", index),
@@ -121,6 +136,7 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
             Route("/model", model),
             Route("/predict", predict, methods=["POST"]),
             Route("/predict_batch", predict_batch, methods=["POST"]),
+            Route("/predict_video", predict_video, methods=["POST"]),
             Route("/explain", explain, methods=["POST"]),
         ],
         exception_handlers=dict.fromkeys([HTTPException, *STATUS, Exception], _refuse),
@@ -143,6 +159,17 @@ def _read_detect(request: Request) -> bool:
     if value not in DETECT:
         raise HTTPException(422, f"detect must be true or false, not {value[:20]!r}")
     return DETECT[value]
+
+
+def _read_number(request: Request, name: str, default: float, least: float, most: float) -> float:
+    value = request.query_params.get(name, "")
+    try:
+        number = float(value) if value else default
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise HTTPException(422, f"{name} must be a number from {least:g} to {most:g}, not {value[:20]!r}")
+    return number
 
 
 def _read_choice(request: Request, name: str, choices: Sequence[str]) -> Any:

@@ -4,17 +4,17 @@ from typing import Any
 
 from pipeline.explain import FORMS
 from pipeline.labels import LABELS
+from pipeline.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER, VIDEO_PARAMETERS
 
 ERRORS = {
-    "400": "an image, but empty, cut off or broken",
-    "413": "too large, in bytes, pixels or images",
-    "415": "no still image that can be read (JPEG, PNG, WebP and BMP can)",
-    "422": "a wrong or missing field",
+    "400": "an image or video, but empty, cut off or broken",
+    "413": "too large, in bytes, pixels, images, frames or seconds",
+    "415": "nothing that can be read (JPEG, PNG, WebP and BMP can as still images, MP4 and WebM as videos)",
+    "422": "a wrong or missing field or parameter",
     "429": "too many requests at once",
     "503": "overloaded",
 }
 BINARY = {"type": "string", "format": "binary"}
-SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 BOX = {"type": "array", "items": {"type": "integer"}, "description": "x, y, width, height in pixels"}
 FACE = {
     "type": "object",
@@ -65,6 +65,7 @@ SCHEMAS = {
         },
     },
     "Explanation": EXPLANATION,
+    "VideoAnswer": VIDEO_ANSWER,
     "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
 }
 
@@ -75,12 +76,17 @@ def describe(version: str) -> dict[str, Any]:
     answers = {"type": "object", "properties": {"answers": {"type": "array", "items": one_or_error}}}
     one = {"image/*": {"schema": BINARY}, "multipart/form-data": {"schema": _form("image", BINARY)}}
     several = {"multipart/form-data": {"schema": _form("images", {"type": "array", "items": BINARY})}}
+    video = {"video/*": {"schema": BINARY}, "multipart/form-data": {"schema": _form("video", BINARY)}}
+    watch = _operation("The expressions in one video (MP4, WebM), followed in time", video, _schema("VideoAnswer"))
+    watch["parameters"] += VIDEO_PARAMETERS
+    watch["responses"]["200"]["content"]["application/json"]["example"] = EXAMPLE
     return {
         "openapi": "3.1.0",
         "info": {"title": "Facial-expression recognition", "version": version},
         "paths": {
             "/predict": {"post": _operation("The expressions on one image", one, _schema("Answer"))},
             "/predict_batch": {"post": _operation("Several images; a broken one fails alone", several, answers)},
+            "/predict_video": {"post": watch},
             "/explain": {"post": _explain(one)},
             "/model": {"get": _card()},
             "/livez": {"get": {"summary": "The server lives", "responses": {"200": _ok("yes")}}},
@@ -99,7 +105,7 @@ def _operation(summary: str, content: dict[str, Any], answer: dict[str, Any]) ->
     }
     return {
         "summary": summary,
-        "parameters": [{**detect, "description": "false: each image is a ready crop of one face"}],
+        "parameters": [{**detect, "description": "false: each image or frame is a ready crop of one face"}],
         "requestBody": {"required": True, "content": content},
         "responses": {"200": {**_ok("the answer"), "content": {"application/json": {"schema": answer}}}, **errors},
     }

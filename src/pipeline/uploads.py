@@ -3,7 +3,14 @@
 BentoML's own file fields would fetch an address that a stranger sends, and take a body of any size.
 """
 
-from starlette.datastructures import UploadFile
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+
+from anyio.to_thread import run_sync
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
@@ -12,6 +19,8 @@ MEGABYTE = 1_000_000
 MAX_IMAGE_BYTES = 20 * MEGABYTE
 MAX_BATCH_BYTES = 100 * MEGABYTE
 MAX_BATCH_IMAGES = 64
+MAX_VIDEO_BYTES = 100 * MEGABYTE
+PART_BYTES = MEGABYTE
 FRAME_BYTES = MEGABYTE  # what a multipart body may have around its files
 
 
@@ -44,6 +53,34 @@ async def read_images(request: Request) -> list[bytes]:
     return images
 
 
+@asynccontextmanager
+async def read_video(request: Request) -> AsyncIterator[BinaryIO]:
+    """Give the one uploaded video as an open file: the multipart field `video`, or the raw body whatever its type.
+
+    The file has no name, so that it is gone when it is closed, and also when the process dies.
+
+    Raises:
+        HTTPException: 413 if the body is too large, 422 if the field is missing or there are several.
+    """
+    request = _limited(request, MAX_VIDEO_BYTES)
+    with tempfile.TemporaryFile() as file:
+        if _is_multipart(request):
+            async with request.form(max_part_size=MAX_VIDEO_BYTES) as form:
+                video, *others = _parts(form, "video")
+                if others:
+                    raise HTTPException(422, "there are several fields `video`; send one after the other")
+                if isinstance(video, UploadFile):
+                    await run_sync(shutil.copyfileobj, video.file, file, PART_BYTES)
+                else:
+                    file.write(video.encode())
+        else:
+            async for part in request.stream():
+                file.write(part)
+        if file.tell() > MAX_VIDEO_BYTES:
+            raise too_large(MAX_VIDEO_BYTES)
+        yield file
+
+
 def too_large(limit: int) -> HTTPException:
     """Return the error for an upload of more than `limit` bytes."""
     return HTTPException(413, f"the upload has more than {limit // MEGABYTE} MB")
@@ -56,11 +93,16 @@ def _is_multipart(request: Request) -> bool:
 async def _read_field(request: Request, name: str) -> list[bytes]:
     """Return the content of every part called `name`; text is content too, and no address to go to."""
     async with request.form(max_part_size=MAX_BATCH_BYTES) as form:
-        parts = form.getlist(name)
-        if not parts:
-            others = ", ".join(sorted({key[:40] for key in form}))
-            raise HTTPException(422, f"the field `{name}` is missing" + (f"; there is: {others}" if others else ""))
+        parts = _parts(form, name)
         return [await part.read() if isinstance(part, UploadFile) else part.encode() for part in parts]
+
+
+def _parts(form: FormData, name: str) -> list[UploadFile | str]:
+    parts = form.getlist(name)
+    if not parts:
+        others = ", ".join(sorted({key[:40] for key in form}))
+        raise HTTPException(422, f"the field `{name}` is missing" + (f"; there is: {others}" if others else ""))
+    return parts
 
 
 def _limited(request: Request, limit: int) -> Request:
