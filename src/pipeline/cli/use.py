@@ -1,0 +1,136 @@
+"""Commands that use a model: ask it, ship it, watch what it answers."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import typer
+
+from pipeline.cli.places import POINTER, ParamsFile
+from pipeline.command import as_sentence
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+
+
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="pictures, videos, and folders of them")],
+    server: Annotated[str | None, typer.Option(metavar="URL", help="ask this service; by default no service")] = None,
+    detect: Annotated[bool, typer.Option(help="look for faces; else a whole picture is taken for one")] = True,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of what is told")] = "table",
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there instead")] = None,
+    annotate: Annotated[Path | None, typer.Option(metavar="FOLDER", help="put pictures with boxes there")] = None,
+) -> None:
+    """Tell the expressions on pictures and videos, by the model that would be served here, or by a running service."""
+    from pipeline.annotation import annotate as draw_on
+    from pipeline.asking import as_table, ask_all, describe, find_pictures
+    from pipeline.client import Client
+    from pipeline.files import written_whole
+    from pipeline.pointer import choose_model
+    from pipeline.slots import Served
+    from pipeline.transforms import decode, encode
+    from pipeline.watching import Options, watch
+
+    with as_sentence():
+        pictures = find_pictures(paths)
+        below = os.path.commonpath([file.resolve().parent for file in pictures])
+        model = Client(server) if server else Served.of(*choose_model(POINTER)).open()
+
+        def ask_video(video: BinaryIO) -> dict[str, Any]:
+            if isinstance(model, Client):
+                return model.predict_video(video, detect=detect)
+            return watch(model, video, Options(detect=detect))
+
+        asked = []
+        for one in ask_all(lambda image: model.predict(image, detect), ask_video, pictures):
+            asked.append(one)
+            if annotate and one.answer and "faces" in one.answer:
+                with written_whole(annotate / f"{os.path.relpath(one.file, below)}.png") as file:
+                    file.write_bytes(encode(draw_on(decode(one.file.read_bytes()), one.answer["faces"])))
+        table = as_table(asked)
+        told = {
+            "table": lambda: describe(table),
+            "csv": lambda: table.to_csv(index=False).rstrip(),
+            "json": lambda: json.dumps([one.as_json() for one in asked], indent=2),
+        }[form]()
+        if to:
+            with written_whole(to) as file:
+                file.write_text(told + "\n", encoding="utf-8")
+        else:
+            typer.echo(told)
+        if failed := [one for one in asked if one.answer is None]:
+            raise PipelineError(
+                f"{len(failed)} of {len(asked)} pictures have no answer: {failed[0].file}: {failed[0].error}"
+            )
+
+
+def ready_made(
+    version: Annotated[str, typer.Argument(help="a version that was trained and evaluated on real faces")],
+) -> None:
+    """Export a version in half precision as the model that `make serve` serves before anything was trained."""
+    from pipeline import tracking
+    from pipeline.checkpoint import load_checkpoint
+    from pipeline.predictions import read_predictions
+    from pipeline.ready_made import make_ready
+    from pipeline.registry import MODEL
+
+    with as_sentence():
+        params = load_params()
+        checkpoint = load_checkpoint(Path("models") / version)
+        predictions = read_predictions(Path("predictions") / f"{version}.parquet")
+        with tracking.answering():
+            run = tracking.find_run(tracking.connect(), version, checkpoint.sha256())
+        facts = make_ready(
+            checkpoint,
+            predictions,
+            Path("data/faces"),
+            Path("data/splits.parquet"),
+            Path("models"),
+            MODEL,
+            params.evaluate,
+            params.card,
+            run.data.tags if run else {},
+        )
+        scores, difference = facts["scores"], facts["largest_difference"]
+        split = " and ".join(f"{name}'s {split}" for name, split in facts["split"].items())
+        typer.echo(
+            f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "
+            f"{scores['n']} faces ({split}); probabilities differ by {difference:.1e} at most"
+        )
+
+
+def monitor(
+    log: Annotated[Path, typer.Argument(help="the folder that FER_PREDICTIONS_LOG names")],
+    reference: Annotated[
+        Path | None, typer.Option(help="what to compare with; by itself what the version answered for validation faces")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="where the window begins: an age or a date")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="where it ends")] = None,
+    to: Annotated[Path, typer.Option(help="the page; a JSON file is written beside it")] = Path("reports/monitor.html"),
+    params: ParamsFile = Path("params.yaml"),
+) -> None:
+    """Tell whether what a service answers differs from what its model answered for validation faces.
+
+    TIME is an age (30m, 24h, 7d) or a date or time (2026-03-01, 2026-03-01T12:00, UTC unless it says otherwise).
+    REFERENCE is a Parquet file, or the log of a time when all was well: the log has a folder a day.
+
+    Ends with exit code 0 where nothing changed, 1 where something did, and 2 where that can not be told. For example:
+
+        pipeline monitor log --since 24h
+        pipeline monitor log/2026-03-08 --reference log/2026-03-01 --to week.html
+    """
+    from pipeline.logbook import find_reference, parse_time, read_log
+    from pipeline.monitor import compare, summarize
+    from pipeline.monitor_page import write_page
+
+    try:
+        settings = load_params(params).monitor
+        window = read_log(log, parse_time(since), parse_time(until))
+        source = reference or find_reference(POINTER, window)
+        watched = compare(window, read_log(source), str(source), settings)
+        write_page(to, watched, settings)
+    except PipelineError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error  # 1 is an answer here
+    typer.echo("\n".join([*summarize(watched), f"the page: {to}"]))
+    raise typer.Exit(bool(watched.drifted))
