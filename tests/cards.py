@@ -40,11 +40,12 @@ def known_facts(**changes: Any) -> dict[str, Any]:
             label: {"precision": 0.5, "recall": 0.4, "f1": 0.444, "auc": None, "support": 20} for label in LABELS
         },
         "slices": {
-            "brightness": [
-                {"range": [None, 80], **scores(0.41, n=12)}, {"range": [80, 140.5], **scores(0.62)},
-                {"range": [140.5, None], "n": 3, "accuracy": 0.3, "macro_f1": 0.31, "ci95": [0.2, 0.43]},
-            ],
-            "dataset": [{"name": "wild", "n": 4, "accuracy": None, "macro_f1": None}],
+            "brightness": {
+                "low": {"from": 8.0, "to": 80.25, **scores(0.41, n=12)},
+                "middle": {"from": 80.5, "to": 140.5, **scores(0.62)},
+                "high": {"from": 141.0, "to": 250.0, **scores(0.31, n=3)},
+            },
+            "dataset": {"fer2013": scores(0.65), "wild": scores(0.45, n=4)},
         },
         "inventory": {
             "fer2013": {"drawn": False, "counts": counts, "removed": {"copy of a test face": 4}, "leaked": {"test": 3}},

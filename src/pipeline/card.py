@@ -103,27 +103,12 @@ def _dataset(name: str, facts: Mapping[str, Any], found: Mapping[str, Any]) -> d
 
 
 def _slices(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]] | None:
-    """Return the scores by slice, each with a `name` and an interval of macro-F1, or none."""
+    """Return the scores by slice, as `pipeline.slices` gives them, each with what it is called, or none."""
     return {
-        what: [
-            {
-                "name": str(entry.get("name") or _range(entry.get("range"))),
-                **{key: entry.get(key) for key in ("n", "accuracy", "macro_f1")},
-                "ci95": _intervals(entry.get("ci95")),
-            }
-            for entry in entries
-        ]
-        for what, entries in (facts.get("slices") or {}).items()
+        what: [{"name": name + _range(part), **part} for name, part in parts.items()]
+        for what, parts in (facts.get("slices") or {}).items()
     } or None
 
 
-def _range(bounds: Any) -> str:
-    if not isinstance(bounds, list):
-        return str(bounds)
-    low, high = ("" if bound is None else f"{bound:.4g}" for bound in bounds)
-    return f"{low} to {high}" if low and high else f"from {low}" if low else f"below {high}"
-
-
-def _intervals(ci95: Any) -> dict[str, Any]:
-    given = ci95 if isinstance(ci95, dict) else {"macro_f1": ci95}
-    return {key: given.get(key) for key in ("accuracy", "macro_f1")}
+def _range(part: Mapping[str, Any]) -> str:
+    return f" ({part['from']:.4g} to {part['to']:.4g})" if "from" in part else ""
