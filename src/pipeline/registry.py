@@ -55,7 +55,7 @@ def register(client: MlflowClient, name: str, run_id: str, folder: Path, tags: M
     client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     ensure_model(client, name)
-    card = read_card(folder, tags["weights_sha256"])
+    card = read_card(folder, tags.get("weights_sha256"))
     return client.create_model_version(
         name,
         f"models:/{model.model_id}",

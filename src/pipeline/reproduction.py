@@ -47,8 +47,9 @@ def reproduce(client: MlflowClient, version: ModelVersion, models: Path) -> Repr
     """Check out the commit of a registered version, restore its parameters and data, and train and score it anew.
 
     It happens in a clone of this repository, which shares DVC's cache: data comes from there if it can; versions that
-    this one started from are trained again as well. It has a tracking store of its own, so that nothing here changes; only the registered
-    version is told the outcome, as its tag `reproduced`. An interrupted call goes on at the next one.
+    this one started from are trained again as well. It has a tracking store of its own, so that nothing here changes;
+    only the registered version is told the outcome, as its tag `reproduced`. An interrupted call goes on at the next
+    one.
 
     Args:
         client: of the registry.
