@@ -1,9 +1,9 @@
 """A rollback under load: does any request fail, and what does it cost those that are answered meanwhile?
 
 A registry in a folder of its own gets two champions, networks of the size of `v8` that learned nothing. The second one
-is served by `bentoml serve`. First so many clients ask as fast as they are answered: that is the capacity. Then
-requests come at half that rate, whether or not the ones before are answered, and in the midst of it somebody types
-`pipeline rollback`. The generator of the load shares the machine with what it measures.
+is served by `bentoml serve`, and asked about a ready crop of a face. First so many clients ask as fast as they are
+answered: that is the capacity. Then requests come at half that rate, whether or not the ones before are answered, and
+in the midst of it somebody types `pipeline rollback`. The generator of the load shares the machine with the service.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import numpy as np
 import torch
 
 from pipeline import history, registry, tracking
@@ -31,8 +30,7 @@ from pipeline.labels import LABELS
 from pipeline.networks import ExpressionNetwork
 from pipeline.params import load_params
 from pipeline.pointer import move_pointer
-from pipeline.sample.person import random_person
-from pipeline.sample.scene import draw_portrait
+from pipeline.sample import draw
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "v8"
@@ -78,7 +76,7 @@ async def ask(session: aiohttp.ClientSession, picture: bytes, began: float) -> A
     """Send one picture."""
     sent, version, failure = time.monotonic(), "", ""
     try:
-        async with session.post("/predict", data=picture) as answer:
+        async with session.post("/predict?detect=false", data=picture) as answer:
             content = await answer.json()
             version, failure = content.get("model", {}).get("version", ""), content.get("error", "")
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -148,8 +146,7 @@ def report(answers: list[Answer], at: float) -> None:
 
 async def run(port: int, seconds: float, folder: Path) -> None:
     """Measure the service at a port."""
-    random = np.random.default_rng(0)
-    picture = draw_portrait(random_person(random), "happy", (480, 640), False, random)
+    picture = next(content for path, content in draw("affectnet", 3) if path.endswith(".jpg"))
     timeout, limit = aiohttp.ClientTimeout(30), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout, connector=limit) as session:
         await measure_capacity(session, picture, CAPACITY_SECONDS / 2)  # does not count
