@@ -17,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import requests
 import torch
 
 from pipeline import history, registry, tracking
@@ -158,11 +160,12 @@ async def run(port: int, seconds: float, folder: Path) -> None:
 
 def wait_until_ready(port: int, server: "subprocess.Popen[bytes]") -> None:
     """Wait until the service answers."""
-    ready = ["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{port}/readyz"]
-    while subprocess.run(ready, stdout=subprocess.DEVNULL).returncode:
-        if server.poll() is not None:
-            sys.exit("the service did not start")
+    while server.poll() is None:
+        with suppress(requests.RequestException):
+            if requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok:
+                return
         time.sleep(0.5)
+    sys.exit("the service did not start")
 
 
 def main() -> None:
