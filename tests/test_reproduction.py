@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def registered(workplace):  # noqa: F811
     made = ["mlflow.db", "mlartifacts", "checkpoints", "/data", "/models", "/metrics", "/predictions"]
     (workplace / ".gitignore").write_text("\n".join(made))
     git("init", "-q")
-    subprocess.run(["dvc", "init", "-q"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
     git("add", ".")
     git("commit", "-qm", "one")
     (workplace / "models").mkdir(exist_ok=True)
