@@ -1,11 +1,15 @@
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import promotions
 import pytest
 import yaml
+from mlflow import MlflowClient
 from servers import S3
 from stores import FileStore, Servers
 
@@ -59,13 +63,21 @@ def servers(s3: S3) -> Iterator[Servers]:
             servers.stop()
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return MLflow's database without a run, to copy: making its tables takes seconds."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path
 ) -> Iterator[FileStore | Servers]:
     """Return an empty tracking store and registry, in use: once in a file, and, slowly, once over HTTP."""
     if request.param == "sqlite":
-        yield FileStore(tmp_path, lambda address: monkeypatch.setenv("MLFLOW_TRACKING_URI", address))
+        yield FileStore(tmp_path, lambda address: monkeypatch.setenv("MLFLOW_TRACKING_URI", address), empty_database)
         return
     servers: Servers = request.getfixturevalue("servers")
     servers.lose()
@@ -74,13 +86,69 @@ def store(
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def gate(store: FileStore | Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a working folder with faces and two recipes, and nothing to decide about yet."""
+    monkeypatch.chdir(tmp_path)
+    promotions.prepare(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Callable[[Callable[[Path], None]], Path]:
+    """Return a function that gives a folder like `gate`, its store in a file, in which something was done, once."""
+
+    @functools.cache
+    def done(work: Callable[[Path], None]) -> Path:
+        folder = tmp_path_factory.mktemp("done")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            FileStore(folder, lambda address: patch.setenv("MLFLOW_TRACKING_URI", address), empty_database)
+            promotions.prepare(folder)
+            work(folder)
+        return folder
+
+    return done
+
+
+@pytest.fixture
+def after(
+    gate: Path, store: FileStore | Servers, copies: Callable[[Callable[[Path], None]], Path]
+) -> Callable[[Callable[[Path], None]], Path]:
+    """Return a function that gives `gate` after some work, which is done once for all tests where it can be copied."""
+
+    def place(work: Callable[[Path], None]) -> Path:
+        if isinstance(store, FileStore):
+            done = copies(work)
+            shutil.copytree(done, gate, dirs_exist_ok=True)
+            store.take(done)
+        else:
+            work(gate)
+        return gate
+
+    return place
+
+
+@pytest.fixture
+def promoted(after: Callable[[Callable[[Path], None]], Path]) -> Path:
+    """Return a working folder whose `v1`, right for four of the seven labels, is champion; see `promotions`."""
+    return after(promotions.first_champion)
+
+
+@pytest.fixture
+def promoted_twice(after: Callable[[Callable[[Path], None]], Path]) -> Path:
+    """Return one whose `v2`, right for six labels, has taken the place of `v1`."""
+    return after(promotions.second_champion)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
     """Return an empty folder with the parameters, as a stage finds it, two epochs a recipe."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for recipe in params["recipes"].values():
         recipe["at_sample"]["epochs"] = 2
     monkeypatch.chdir(tmp_path)
     # By its whole path: MLflow keeps one open store an address, and every test has its own.
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from contextlib import closing
 
 from servers import KEYS, MLflow, PostgreSQL
 
@@ -9,14 +10,16 @@ from servers import KEYS, MLflow, PostgreSQL
 class FileStore:
     """SQLite, artifacts in `mlartifacts` below a folder."""
 
-    def __init__(self, folder, use):
-        self._folder, self._use, self._number = folder, use, 0
+    def __init__(self, folder, use, empty):
+        """Begin with an empty store; `empty` is such a database, because to make one takes seconds."""
+        self._folder, self._use, self._empty, self._number = folder, use, empty, 0
         self.lose()
 
     def lose(self):
         """Go on with an empty store, but for the artifacts."""
         # By its whole path: MLflow keeps one open store an address, and every test has its own.
-        self._use(f"sqlite:///{self._folder}/mlflow{self._number or ''}.db")
+        shutil.copy(self._empty, file := self._folder / f"mlflow{self._number or ''}.db")
+        self._use(f"sqlite:///{file}")
         self._number += 1
 
     def lose_artifacts(self):
@@ -28,17 +31,24 @@ class FileStore:
 
     def copy(self, folder):
         """Go on with a copy, in a copy of the folder."""
-        database = sqlite3.connect(folder / "mlflow.db")
+        _move(folder / "mlflow.db", self._folder, folder)
+        self._use(f"sqlite:///{folder}/mlflow.db")
+
+    def take(self, folder):
+        """Take the place of a store whose folder was copied into this one's."""
+        _move(self._folder / "mlflow.db", folder, self._folder)
+
+
+def _move(file, before, after):
+    """Write into a database where the artifacts are now."""
+    with closing(sqlite3.connect(file)) as database, database:
         for table, column in (
             ("experiments", "artifact_location"),
             ("logged_models", "artifact_location"),
             ("runs", "artifact_uri"),
             ("model_versions", "storage_location"),
         ):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, '{self._folder}/', '{folder}/')")
-        database.commit()
-        database.close()
-        self._use(f"sqlite:///{folder}/mlflow.db")
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, '{before}/', '{after}/')")
 
 
 class Servers:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from tables import write_tables
-from test_evaluate import evaluate_version, write_version
+from versions import evaluate_version, write_version
 
 from pipeline.checkpoint import load_checkpoint
 from pipeline.comparison import differences, read_version

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from test_evaluate import write_curves
+from versions import write_curves
 
 from pipeline.curves import best_row, rates, read_curves
 from pipeline.errors import PipelineError

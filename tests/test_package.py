@@ -10,8 +10,8 @@ import onnx
 import pytest
 import torch
 from tables import write_tables
-from test_evaluate import learn_brightness
 from toys import SIZE, toy_facts, toy_model
+from versions import learn_brightness
 
 from pipeline.artifact import write_artifact
 from pipeline.checkpoint import load_checkpoint, save_checkpoint

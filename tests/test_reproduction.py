@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_promote import NAME, decide, version, workplace  # noqa: F401
+from promotions import NAME, decide, version
 from typer.testing import CliRunner
 
 from pipeline import registry, tracking
@@ -40,34 +40,37 @@ def git(*arguments):
 
 
 @pytest.fixture
-def registered(workplace):  # noqa: F811
-    """Return a repository whose commit made version 1, with .5 on its own faces."""
-    version(workplace, "v1", right=4, data=DATA)
-    version(workplace, "v2", right=2)
-    (workplace / "models" / "v1").rename(workplace / "learned")
+def registered(after):
+    return after(made_by_a_commit)
+
+
+def made_by_a_commit(gate):
+    """Make a repository whose commit made version 1, with .5 on its own faces."""
+    version(gate, "v1", right=4, data=DATA)
+    version(gate, "v2", right=2)
+    (gate / "models" / "v1").rename(gate / "learned")
     stages = {
         name: {"foreach": ["v1"], "do": {"cmd": cmd, "deps": ["params.yaml"], "outs": [out]}}
         for name, (out, cmd) in STAGES.items()
     }
-    (workplace / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    (workplace / "score.py").write_text(SCORE)
-    (workplace / "score.txt").write_text("0.5")
-    (workplace / "faces.json").write_text(json.dumps(DATA))
+    (gate / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (gate / "score.py").write_text(SCORE)
+    (gate / "score.txt").write_text("0.5")
+    (gate / "faces.json").write_text(json.dumps(DATA))
     made = ["mlflow.db", "mlartifacts", "checkpoints", "/data", "/models", "/metrics", "/predictions"]
-    (workplace / ".gitignore").write_text("\n".join(made))
+    (gate / ".gitignore").write_text("\n".join(made))
     git("init", "-q")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
     git("add", ".")
     git("commit", "-qm", "one")
-    (workplace / "models").mkdir(exist_ok=True)
-    (workplace / "learned").rename(workplace / "models" / "v1")
-    checkpoint, client = load_checkpoint(workplace / "models" / "v1"), tracking.connect()
+    (gate / "models").mkdir(exist_ok=True)
+    (gate / "learned").rename(gate / "models" / "v1")
+    checkpoint, client = load_checkpoint(gate / "models" / "v1"), tracking.connect()
     git("checkout", "-q", "learned")
     run = tracking.start_run(client, "v1", {}, {})
     tracking.log_result(client, run, {"own/macro_f1": 0.5, "train/loss": 2.0}, {}, {})
     tracking.finish_run(client, run, checkpoint.sha256())
-    decide(workplace)
-    return workplace
+    decide(gate)
 
 
 def said(*arguments):

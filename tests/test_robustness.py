@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from tables import write_tables
-from test_evaluate import learn_brightness
 from toys import picture
+from versions import learn_brightness
 
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.networks import ExpressionNetwork

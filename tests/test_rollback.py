@@ -4,7 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from test_promote import NAME, aliases, decide, version, workplace  # noqa: F401
+from promotions import NAME, aliases, decide
 from typer.testing import CliRunner
 
 from pipeline import history, tracking
@@ -17,13 +17,8 @@ from pipeline.rollback import roll_back
 
 
 @pytest.fixture
-def two_champions(workplace):  # noqa: F811
-    version(workplace, "v1", right=2)
-    version(workplace, "v2", right=2)
-    decide(workplace)
-    version(workplace, "v2", right=6, seed=1)
-    decide(workplace)
-    return workplace / "models" / "champion.json"
+def two_champions(promoted_twice):
+    return promoted_twice / "models" / "champion.json"
 
 
 def served(pointer_file):
@@ -93,12 +88,9 @@ def test_a_version_can_be_named(two_champions):
         roll_back(two_champions, "why not", to="7")
 
 
-def test_the_first_champion_has_none_before_it(workplace):  # noqa: F811
-    version(workplace, "v1", right=2)
-    version(workplace, "v2", right=2)
-    decide(workplace)
+def test_the_first_champion_has_none_before_it(promoted):
     with pytest.raises(PipelineError, match=f"{NAME} has no earlier champion"):
-        roll_back(workplace / "models" / "champion.json", "it is bad")
+        roll_back(promoted / "models" / "champion.json", "it is bad")
 
 
 def test_what_can_not_be_had_changes_nothing(two_champions, store):
@@ -121,11 +113,11 @@ def test_the_commands_say_what_happened(two_champions):
     lines = run(app, ["history"]).output.splitlines()
     assert lines[0] == f"the champions of {NAME}:"
     assert "version 1, by promotion: there is no champion yet" in lines[1]
-    assert "version 2, by promotion: 32 faces only the candidate has right" in lines[2]
+    assert "version 2, by promotion: 16 faces only the candidate has right" in lines[2]
     assert lines[3].endswith("version 1, by rollback: it takes children for old")
 
 
-def test_only_the_gate_promotes_unless_it_is_overruled_with_a_reason(workplace):  # noqa: F811
+def test_only_the_gate_promotes_unless_it_is_overruled_with_a_reason(gate):
     for arguments in (["v1"], ["v1", "--force"], ["v1", "--why", "I like it"], ["--force", "--why", "I like it"]):
         said = CliRunner().invoke(app, ["promote", *arguments])
         assert said.exit_code == 1

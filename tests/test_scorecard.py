@@ -6,7 +6,7 @@ import re
 
 import pytest
 from tables import write_tables
-from test_evaluate import PICTURES, evaluate_version, write_version
+from versions import PICTURES, evaluate_version, write_version
 
 from pipeline.checkpoint import load_checkpoint
 from pipeline.scorecard import version_page

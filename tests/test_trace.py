@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_promote import NAME, decide, version, workplace  # noqa: F401
+from promotions import NAME, decide, version
 from typer.testing import CliRunner
 
 from pipeline import tracking
@@ -26,28 +26,31 @@ LOCK = {
 
 
 @pytest.fixture
-def traced(workplace):  # noqa: F811
-    """A champion, made in a repository with a commit and a lock file."""
+def traced(after):
+    return after(made_in_a_repository)
+
+
+def made_in_a_repository(gate):
+    """Let there be a champion, made in a repository with a commit and a lock file."""
     for command in (
         ["init", "-q"],
         ["add", "params.yaml"],
         ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "one"],
     ):
         subprocess.run(["git", *command], check=True)
-    (workplace / "dvc.lock").write_text(yaml.safe_dump(LOCK))
-    version(workplace, "v1", right=4, data=DATA, device="cpu", precision="32-true")
-    facts_file = workplace / "models" / "v1" / "model.json"
+    (gate / "dvc.lock").write_text(yaml.safe_dump(LOCK))
+    version(gate, "v1", right=4, data=DATA, device="cpu", precision="32-true")
+    facts_file = gate / "models" / "v1" / "model.json"
     facts_file.write_text(json.dumps({**json.loads(facts_file.read_text()), "seed": 0}))
-    version(workplace, "v2", right=2)
+    version(gate, "v2", right=2)
     client = tracking.connect()
-    facts = load_checkpoint(workplace / "models" / "v1")
+    facts = load_checkpoint(gate / "models" / "v1")
     run_id = tracking.start_run(
         client, "v1", {"optimizer": {"lr": 0.1}}, {"data_hash": tracking.data_hash(facts.facts)}
     )
     tracking.log_result(client, run_id, {"own/macro_f1": 0.5}, {"seconds": "61.5"}, {})
     tracking.finish_run(client, run_id, facts.sha256())
-    decide(workplace)
-    return workplace
+    decide(gate)
 
 
 def commit():
