@@ -21,7 +21,7 @@ class TrackingServer(Server):
     def __init__(self, folder):
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
-        store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", folder]
+        store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", folder]
         place = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
         super().__init__(
             [sys.executable, "-m", "mlflow", "server", *store, *place],
@@ -87,7 +87,8 @@ def test_server_that_dies_again_and_again_has_every_metric(workplace, server, mo
     assert losses == pytest.approx(curves["validation/loss"].tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("version", ["v3", "v8"])  # the best epoch, a moving average
+# The best epoch, and a moving average.
+@pytest.mark.parametrize("version", ["v3", pytest.param("v8", marks=pytest.mark.slow)])
 def test_server_that_stays_dead_costs_no_training(workplace, server, monkeypatch, caplog, version):
     caplog.set_level("INFO")
     whole = train(workplace, version)
@@ -107,7 +108,8 @@ def test_server_that_stays_dead_costs_no_training(workplace, server, monkeypatch
     assert not list((workplace / "checkpoints").rglob("unsent.jsonl"))
 
 
-def test_server_that_is_not_there_is_an_error_in_a_sentence(workplace, server):
-    server.kill()
+def test_server_that_is_not_there_is_an_error_in_a_sentence(workplace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(PipelineError, match="does not answer"):
         train(workplace, "v3")
