@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT / "src"))  # inside a Bento the package lies beside 
 
 from pipeline.answers import Answered, Look, now  # noqa: E402
 from pipeline.card_files import Card  # noqa: E402
+from pipeline.cores import count_cores, count_threads  # noqa: E402
 from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain  # noqa: E402
@@ -121,6 +123,11 @@ class ExpressionClassifier:
         """Open what has come into a slot."""
         self._predictors[slot] = read_slots(slots_file()).models[slot].open()
 
+    @bentoml.api
+    def computation(self, slot: str) -> dict[str, Any]:
+        """Return what the network in a slot is computed by: `pipeline.runtimes.Computation`."""
+        return asdict(self._predictors[slot].computation)
+
     @bentoml.api  # BentoML's clients have a `close` of their own
     def empty(self, slot: str) -> None:
         """Let go of what is in a slot."""
@@ -156,9 +163,10 @@ class ExpressionService:
         """Open what reads pictures and finds faces; one thread a core works on them."""
         self._slots = read_slots(slots_file())
         self._predictor = self._slots.served.open()
-        self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._threads = anyio.CapacityLimiter(count_cores())
         # A video takes long, so it has threads of its own, half as many: pictures never wait for it.
-        self._videos = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // 2))
+        self._videos = anyio.CapacityLimiter(max(1, count_cores() // 2))
+        self._computed = dict[str, dict[str, Any]]()  # what by, by slot
         self._busy = Counter[str]()  # requests in each slot
         self._log = open_log()
 
@@ -167,6 +175,7 @@ class ExpressionService:
         """Choose before any process starts: all serve the same model, also one that is started again later."""
         try:
             load_rule()
+            count_threads()
             if logged := log_folder():
                 os.environ[LOG] = str(logged)  # by its whole path: the processes of a Bento run elsewhere
             served = Served.of(*choose_model(pointer_file()), wanted_variant())
@@ -186,9 +195,9 @@ class ExpressionService:
         self._following = asyncio.create_task(self._follow())
 
     def describe(self) -> dict[str, Any]:
-        """Return the model's name, version, variant and facts, and those of its card, if it has one."""
-        variant = self._slots.served.variant
-        described = {**self._predictor.model, "variant": variant, "facts": self._predictor.facts}
+        """Return the model's name, version, variant, what computes it, its facts, and its card's, if it has one."""
+        variant, computed = self._slots.served.variant, self._computed[self._slots.current]
+        described = {**self._predictor.model, "variant": variant, **computed, "facts": self._predictor.facts}
         return {**described, "card": self._predictor.card.facts} if self._predictor.card else described
 
     def card(self) -> Card | None:
@@ -317,6 +326,7 @@ class ExpressionService:
         size = predictor.image_size
         for _ in range(WARM_UP_CALLS):
             await self.classifier.to_async.call(f"classify_{slot}", np.zeros((1, size, size, 3), np.uint8))
+        self._computed[slot] = await self.classifier.to_async.call("computation", slot=slot)
 
     async def _classify(self, faces: np.ndarray, slot: str) -> np.ndarray:
         network = self.classifier.to_async

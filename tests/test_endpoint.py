@@ -31,6 +31,7 @@ from toys import encoded, picture, png_bomb, toy_facts, toy_model, toy_network, 
 
 from pipeline.card import write_card
 from pipeline.client import Client
+from pipeline.cores import count_threads
 from pipeline.endpoint import create_app
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
@@ -367,6 +368,8 @@ def test_model_tells_its_facts(client: httpx.Client) -> None:
     assert (model["name"], model["version"]) == ("expression-classifier-sample", "3")
     assert model["facts"]["labels"] == list(LABELS)
     assert model["variant"] == "full"
+    computed = {"runtime": "onnxruntime", "precision": "fp32", "device": "cpu", "threads": count_threads()}
+    assert model.items() >= computed.items()
     assert "warning" in model
 
 

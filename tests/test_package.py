@@ -143,10 +143,11 @@ def test_a_format_that_is_not_the_checkpoint_is_refused(made, model, change):
 def test_variants_that_answer_as_well_are_offered_with_their_numbers(packaged, model, caplog):
     caplog.set_level(logging.INFO)
     variants = packaged(variant_loss=1)["variants"]
-    assert list(variants) == ["full", "int8", "fp16"]
-    for name, measured in variants.items():
-        assert {"macro_f1", "megabytes", "milliseconds"} <= set(measured), name
-    for name in ("int8", "fp16"):
+    assert list(variants) == ["full", "int8", "fp16", "bf16"]
+    made = [name for name, measured in variants.items() if "bfloat16" not in measured.get("reason", "")]
+    for name in made:  # all, on a machine that computes in bfloat16
+        assert {"macro_f1", "megabytes", "milliseconds"} <= set(variants[name]), name
+    for name in made[1:]:
         assert variants[name]["offered"], variants[name]
         assert find_variant(model, sha256_of(model), name) == variants[name]["sha256"]
         opened = predict(variant_file(model, name))

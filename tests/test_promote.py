@@ -391,7 +391,7 @@ def test_package_proves_parity_with_the_registered_checkpoint(promoted, monkeypa
     result = json.loads((promoted / "metrics" / "package.json").read_text())
     assert result["parity"]["faces"] == 56  # all test faces
     assert max(result["parity"]["largest_difference"].values()) < 1e-4
-    assert set(result["variants"]) == {"full", "int8", "fp16"}
+    assert set(result["variants"]) == {"full", "int8", "fp16", "bf16"}
     assert result["bento"].startswith("expression_service:sample-1-")
 
 

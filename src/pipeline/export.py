@@ -146,17 +146,17 @@ def _trace(model: torch.nn.Module, example: torch.Tensor, outputs: list[str]) ->
     return program
 
 
-def halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store the weights of a model as float16, each with a cast behind it, which ONNX Runtime does once, on opening.
+def halve(model: onnx.ModelProto, kind: Any = np.float16) -> onnx.ModelProto:
+    """Store the weights of a model in two bytes, each with a cast behind it, which is done once, on opening.
 
-    The model is changed in place, and returned.
+    The model is changed in place, and returned. The kind is NumPy's: float16 as a rule, or ml_dtypes' bfloat16.
     """
     graph, casts = model.graph, []
     for weight in graph.initializer:
         values = numpy_helper.to_array(weight)
         if values.dtype == np.float32 and values.size >= SMALL:
             name = weight.name
-            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            weight.CopyFrom(numpy_helper.from_array(values.astype(kind), f"{name}.half"))
             casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]  # in the order in which they run
     del graph.node[:]

@@ -21,6 +21,7 @@ from pipeline.params import PackageParams
 from pipeline.parity import answer_all, some_of
 from pipeline.predictor import Predictor
 from pipeline.quantization import MAKERS
+from pipeline.runtimes import MEASURED_BY, ONNXRUNTIME, require
 from pipeline.variants import FULL, VARIANTS, offers_file, variant_file
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,17 @@ def offer_variants(model: Path, predictor: Predictor, faces: Faces, params: Pack
         made, broken = {FULL: predictor}, {}
         for variant in params.variants:
             file = Path(folder) / variant
+            runtime = MEASURED_BY.get(variant, ONNXRUNTIME)
             try:
+                require(runtime, variant)
                 _write(MAKERS[variant](model, training), file, variant=variant, made_from=model_sha256)
-                made[variant] = Predictor(file, name=predictor.name, version=predictor.version, yunet=predictor.yunet)
+                made[variant] = Predictor(
+                    file,
+                    name=predictor.name,
+                    version=predictor.version,
+                    yunet=predictor.yunet,
+                    runtime=runtime,
+                )
             except PipelineError as error:
                 broken[variant] = {"offered": False, "reason": str(error)}
         measured = _measure(made, faces, training[0][:1])

@@ -145,7 +145,7 @@ class PackageParams(Section):
 
     faces: Count = 256
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
-    variants: tuple[Literal["int8", "fp16"], ...] = ("int8", "fp16")
+    variants: tuple[Literal["int8", "fp16", "bf16"], ...] = ("int8", "fp16", "bf16")
     variant_loss: Annotated[float, Field(ge=-1, le=1)] = 0.005
     calibration_faces: Count = 256
 

@@ -2,14 +2,12 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from pipeline.card_files import Card, read_card
@@ -18,7 +16,9 @@ from pipeline.errors import PipelineError
 from pipeline.faces import Detector, Face, crop
 from pipeline.labels import LABELS
 from pipeline.pointer import SAMPLE_SUFFIX
+from pipeline.runtimes import ONNXRUNTIME, Computation, Session, open_onnxruntime, open_session
 from pipeline.transforms import Image, decode, resize
+from pipeline.variants import FULL
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ NO_FACE = "no face was found in the image; send a ready crop with ?detect=false"
 class Predictor:
     """An exported model with the detection and the preprocessing that it was trained with; safe among threads."""
 
-    def __init__(self, model_file: Path, *, name: str, version: str, yunet: Path | None = None) -> None:
+    def __init__(
+        self, model_file: Path, *, name: str, version: str, yunet: Path | None = None, runtime: str = ONNXRUNTIME
+    ) -> None:
         """Open a model that `pipeline.export` wrote.
 
         Args:
@@ -40,6 +42,7 @@ class Predictor:
             name: what the registry calls the model.
             version: its version there.
             yunet: YuNet's ONNX file; by default the one that lies beside a model that was trained with it.
+            runtime: what computes the network; see `pipeline.runtimes`.
 
         Raises:
             PipelineError: if the file is no such model, or its labels are not those of this code.
@@ -48,6 +51,7 @@ class Predictor:
             raise PipelineError(f"there is no face detector {yunet}; unset it to use the one inside OpenCV")
         self.name = name
         self.version = version
+        self.runtime = runtime
         self.facts, self.explains = _read_facts(model_file)
         self.image_size: int = self.facts["image_size"]
         self.model_file = model_file
@@ -152,10 +156,19 @@ class Predictor:
         pixels = [pixels for _, pixels in found]
         return np.stack(pixels) if pixels else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
 
+    @property
+    def computation(self) -> Computation:
+        """What the network is computed by; it is opened for that."""
+        return self._opened[1]
+
+    @property
+    def _session(self) -> Session:
+        return self._opened[0]
+
     @cached_property
-    def _session(self) -> onnxruntime.InferenceSession:
-        # Opened at the first use: a process that only finds faces need not hold the network.
-        return _open(self.model_file)
+    def _opened(self) -> tuple[Session, Computation]:
+        # At the first use: a process that only finds faces need not hold the network.
+        return open_session(self.model_file, self.runtime, self.facts.get("variant", FULL))
 
     def _load_detector(self) -> Detector:
         return load_detector(self.yunet, self.facts.get("detector"))
@@ -172,23 +185,9 @@ class Predictor:
             self._idle_detectors.append(detector)
 
 
-def _open(model_file: Path, *, optimize: bool = True) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    # Idle threads that spin would take the processor from decoding and detection.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; it warns of every input that may be left out
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own kinds share no public base
-        raise PipelineError(f"{model_file} is no model that ONNX Runtime can open: {error}") from error
-
-
 def _read_facts(model_file: Path) -> tuple[dict[str, Any], bool]:
     """Return the facts in a model's metadata, and whether it has class maps."""
-    session = _open(model_file, optimize=False)
+    session = open_onnxruntime(model_file, ["CPUExecutionProvider"], 1, optimize=False)
     try:
         facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     except ValueError as error:

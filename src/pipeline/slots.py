@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.files import read_json, write_json
 from pipeline.pointer import Pointer
 from pipeline.predictor import Predictor
+from pipeline.runtimes import choose_runtime
 from pipeline.variants import FULL, find_variant, variant_file
 
 SLOTS = ("a", "b")
@@ -39,7 +40,13 @@ class Served:
         """Open the model; raises PipelineError if it can not be served."""
         yunet = os.environ.get("FER_YUNET")
         file = variant_file(Path(self.file), self.variant)
-        return Predictor(file, name=self.name, version=self.version, yunet=Path(yunet) if yunet else None)
+        return Predictor(
+            file,
+            name=self.name,
+            version=self.version,
+            yunet=Path(yunet) if yunet else None,
+            runtime=choose_runtime(self.variant),
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_output, sha256_of
 
 FULL = "full"  # the model itself, in full precision
-VARIANTS = ("int8", "fp16")
+VARIANTS = INT8, FP16, BF16 = "int8", "fp16", "bf16"
 
 
 def variant_file(model: Path, variant: str) -> Path:
