@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback lint ui serve champion constraints clean
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes lint ui serve champion constraints clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -41,6 +41,9 @@ bench-leaks: install ## train a system without and with the copies of the faces 
 
 bench-rollback: install ## load the service at half of its capacity, and roll back meanwhile
 	$(BIN)/python benchmarks/rollback.py
+
+bench-runtimes: install ## measure ONNX Runtime and OpenVINO in every precision
+	$(BIN)/python benchmarks/runtimes.py
 
 bench-memory: install ## measure time and peak memory of the data stages on 200,000 faces
 	$(BIN)/python benchmarks/memory.py

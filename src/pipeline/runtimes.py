@@ -16,7 +16,7 @@ from pipeline.variants import BF16, FULL, INT8
 
 RUNTIME = "FER_RUNTIME"
 RUNTIMES = ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
-# A variant's macro-F1 is measured by one: of the same integers they make other sums, and only OpenVINO knows bfloat16.
+# A variant's macro-F1 is measured by one: from the same integers they get other sums, and only OpenVINO knows bfloat16.
 MEASURED_BY = {INT8: ONNXRUNTIME, BF16: OPENVINO}
 # By preference. TF32, in which ONNX Runtime multiplies by default there, is no full precision.
 PROVIDERS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
