@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -31,11 +30,14 @@ from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain  # noqa: E402
 from pipeline.faces import Face  # noqa: E402
+from pipeline.keeper import keep  # noqa: E402
+from pipeline.lifeline import Lifeline, hold  # noqa: E402
+from pipeline.meters import State, count_answer, count_in, meters, timed  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import MAX_BATCH, NO_FACE, Predictor  # noqa: E402
 from pipeline.screening import load_rule  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
-from pipeline.transforms import Image, encode  # noqa: E402
+from pipeline.transforms import Image, decode, encode  # noqa: E402
 from pipeline.variants import FULL, offers_file  # noqa: E402
 from pipeline.watching import Options, Watch  # noqa: E402
 
@@ -61,6 +63,16 @@ def pointer_file() -> Path:
 def slots_file() -> Path:
     """Return the file by which the processes agree."""
     return Path(os.environ[SLOTS_FILE])
+
+
+def lock_file() -> Path:
+    """Return the file that the network's process holds as long as it lives."""
+    return slots_file().with_name("network.lock")
+
+
+def metrics_folder() -> Path:
+    """Return the folder that the processes count in."""
+    return slots_file().with_name("metrics")
 
 
 def log_folder() -> Path | None:
@@ -108,6 +120,7 @@ def _stamps(served: Served) -> list[tuple[int, int] | None]:
     name="expression_classifier",
     workers=1,
     logging={"access": {"enabled": False}},  # the front service's log has every request already
+    metrics={"enabled": False},  # ours are at /metrics; BentoML's would keep every path that anybody ever asked for
     # After 100 requests BentoML closes a pool of connections with requests still in it, and those fail.
     runner_connection={"max_requests": 10**9, "max_age": 1e9},
 )
@@ -116,6 +129,8 @@ class ExpressionClassifier:
 
     def __init__(self) -> None:
         """Open what the service holds."""
+        count_in(metrics_folder())
+        self._lock = hold(lock_file())
         self._predictors = {slot: served.open() for slot, served in read_slots(slots_file()).models.items()}
 
     @bentoml.api
@@ -138,12 +153,17 @@ class ExpressionClassifier:
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=30_000)
     def classify_a(self, faces: np.ndarray) -> np.ndarray:
         """Map uint8 faces (n, size, size, 3) to `Predictor.outputs` (n, 7 + k), by the network in the first slot."""
-        return self._predictors["a"].outputs(faces)
+        return self._compute("a", faces)
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=30_000)
     def classify_b(self, faces: np.ndarray) -> np.ndarray:
         """Do the same by the network in the second slot."""
-        return self._predictors["b"].outputs(faces)
+        return self._compute("b", faces)
+
+    def _compute(self, slot: str, faces: np.ndarray) -> np.ndarray:
+        meters().batch.observe(len(faces))
+        with timed("compute"):
+            return self._predictors[slot].outputs(faces)
 
     @bentoml.api
     def explain(self, slot: str, face: np.ndarray) -> dict[str, Any]:
@@ -152,7 +172,13 @@ class ExpressionClassifier:
         return {"probabilities": row.tolist(), "maps": maps.tolist()}
 
 
-@bentoml.service(name="expression_service", workers=1, traffic={"max_concurrency": 64, "timeout": 60})
+@bentoml.service(
+    name="expression_service",
+    workers=1,
+    traffic={"max_concurrency": 64, "timeout": 60},
+    metrics={"enabled": False},
+    runner_probe={"enabled": False},  # it waits for a dead network; `Lifeline` knows
+)
 @bentoml.asgi_app(create_app(bentoml.get_current_service))
 class ExpressionService:
     """Reads, finds and cuts out in threads; only small crops of checked images go on to the network."""
@@ -161,6 +187,8 @@ class ExpressionService:
 
     def __init__(self) -> None:
         """Open what reads pictures and finds faces; one thread a core works on them."""
+        count_in(metrics_folder())
+        self._lifeline = Lifeline(lock_file(), self.classifier.to_async.url, self._warm_up_network)
         self._slots = read_slots(slots_file())
         self._predictor = self._slots.served.open()
         self._threads = anyio.CapacityLimiter(count_cores())
@@ -183,16 +211,31 @@ class ExpressionService:
             folder = tempfile.mkdtemp(prefix="expression-service-")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             os.environ[SLOTS_FILE] = str(Path(folder) / "slots.json")
+            os.environ["TMPDIR"] = folder  # of the processes; what one leaves that is killed goes with the rest
             write_slots(slots_file(), Slots({SLOTS[0]: served}, SLOTS[0]))
+            keep()
         except PipelineError as error:
             sys.exit(f"error: {error}")
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
         """Send the network some faces before anybody is told that the service is ready; then follow the pointer."""
-        await self.classifier.to_async.wait_until_server_ready(300)
-        await self._warm_up(self._predictor, self._slots.current)
-        self._following = asyncio.create_task(self._follow())
+        await self._lifeline.open()
+        self._following = [asyncio.create_task(each) for each in (self._follow(), self._lifeline.follow())]
+
+    async def __is_ready__(self) -> bool:
+        """Tell BentoML what to say at /readyz."""
+        return self._lifeline.is_ready
+
+    async def __is_alive__(self) -> bool:
+        """Tell BentoML what to say at /livez: only who does not come back by itself is not alive."""
+        return not self._lifeline.is_dead
+
+    def state(self) -> State:
+        """Return what the service is doing now, for its metrics."""
+        served = self._slots.served
+        waiting = self._videos.statistics().tasks_waiting
+        return State(served.name, served.version, served.variant, self._lifeline.is_ready, waiting)
 
     def describe(self) -> dict[str, Any]:
         """Return the model's name, version, variant, what computes it, its facts, and its card's, if it has one."""
@@ -215,7 +258,9 @@ class ExpressionService:
             self._busy[slot] -= 1
         if self._log and found:
             self._log.add(Answered(now(), predictor.name, predictor.version, looks, outputs))
-        return predictor.answer([face for face, _ in found], outputs[:, :7])
+        answer = predictor.answer([face for face, _ in found], outputs[:, :7])
+        count_answer(answer)
+        return answer
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -224,8 +269,16 @@ class ExpressionService:
             self._log.close()
 
     def _find(self, predictor: Predictor, image: bytes, detect: bool) -> tuple[list[tuple[Face, Image]], list[Look]]:
-        found = predictor.faces(image, detect)
+        found = self._read(predictor, image, detect)
         return found, [Look.at(face, pixels, detect) for face, pixels in found] if self._log else []
+
+    def _read(self, predictor: Predictor, image: bytes, detect: bool) -> list[tuple[Face, Image]]:
+        with timed("decode"):
+            picture = decode(image)
+        if not detect:
+            return predictor.find(picture, detect)
+        with timed("detect"):
+            return predictor.find(picture)
 
     async def explain(self, image: bytes, detect: bool, label: str | None) -> Explanation:
         """Explain a label, by default the likeliest, for the largest face of an encoded image.
@@ -237,11 +290,11 @@ class ExpressionService:
             raise UnexplainableError(predictor.unexplained)
         self._busy[slot] += 1
         try:
-            found = await run_sync(predictor.faces, image, detect, limiter=self._threads)
+            found = await run_sync(self._read, predictor, image, detect, limiter=self._threads)
             if not found:
                 raise NoFaceError(NO_FACE)
             network = self.classifier.to_async
-            said = await self._ask(lambda: network.explain(slot=slot, face=predictor.stack(found[:1])))
+            said = await self._lifeline.ask(lambda: network.explain(slot=slot, face=predictor.stack(found[:1])))
         finally:
             self._busy[slot] -= 1
         row, maps = (np.array(said[name], np.float32) for name in ("probabilities", "maps"))
@@ -328,19 +381,11 @@ class ExpressionService:
             await self.classifier.to_async.call(f"classify_{slot}", np.zeros((1, size, size, 3), np.uint8))
         self._computed[slot] = await self.classifier.to_async.call("computation", slot=slot)
 
+    async def _warm_up_network(self) -> None:
+        await self._warm_up(self._predictor, self._slots.current)
+
     async def _classify(self, faces: np.ndarray, slot: str) -> np.ndarray:
         network = self.classifier.to_async
         classify = network.classify_a if slot == SLOTS[0] else network.classify_b
-        return await self._ask(lambda: classify(faces))
-
-    async def _ask(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            try:
-                return await ask()
-            except aiohttp.ClientConnectionError as error:
-                log.info("asking the network again after %r", error)
-                # Its server hangs up after five idle seconds, at times just when a connection is used again.
-                return await ask()
-        except (BentoMLException, aiohttp.ClientError, TimeoutError) as error:
-            log.warning("the network did not answer: %r", error)
-            raise OverloadedError("the network is busy or starting again; try later") from error
+        with timed("network"):
+            return await self._lifeline.ask(lambda: classify(faces))

@@ -429,7 +429,7 @@ def test_the_answer_for_a_video_is_as_described(client: httpx.Client) -> None:
 
 def test_bentoml_still_answers_for_health_and_metrics(client: httpx.Client) -> None:
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
-    assert "bentoml_service_request_total" in client.get("/metrics").text
+    assert "expression_ready 1.0" in client.get("/metrics").text
 
 
 CRASH = Path(__file__).parent / "crashes" / "ffmpeg_of_opencv_4_14.mp4"

@@ -18,6 +18,7 @@ from pipeline.accept import preferred
 from pipeline.card_files import Card
 from pipeline.explain import FORMS, Explanation, Form, NoFaceError, UnexplainableError
 from pipeline.labels import LABELS
+from pipeline.meters import Metered, State
 from pipeline.openapi import describe
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
 from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, read_video, too_large
@@ -75,6 +76,10 @@ class Backend(Protocol):
 
     def card(self) -> Card | None:
         """Return the model's card, if it has one."""
+        ...
+
+    def state(self) -> State:
+        """Return what the service is doing now, for its metrics."""
         ...
 
 
@@ -141,7 +146,8 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         ],
         exception_handlers=dict.fromkeys([HTTPException, *STATUS, Exception], _refuse),
     )
-    return _Opaque(app)
+    paths = [route.path for route in app.routes if isinstance(route, Route)]
+    return Metered(_Opaque(app), paths, lambda: backend().state())
 
 
 class _Opaque:

@@ -1,0 +1,226 @@
+"""How a real service is operated: what it measures, what happens when its network dies, and how it ends."""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import httpx
+import promql_parser
+import psutil
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from test_endpoint import ROOT, free_port, serve, wait_until_ready, write_champion
+from toys import encoded, picture
+
+PICTURE = encoded(".jpg", picture(seed=1))
+
+
+class Running(NamedTuple):
+    """A service, with a client, its process, and the folders of its log and of what is temporary."""
+
+    client: httpx.Client
+    process: subprocess.Popen[bytes]
+    folder: Path
+    temporary: Path
+
+    def network(self, other_than: int = 0) -> psutil.Process | None:
+        children = [child for child in psutil.Process(self.process.pid).children() if child.pid != other_than]
+        return next((child for child in children if "expression_classifier" in child.cmdline()), None)
+
+    def said(self) -> str:
+        return (self.folder / "server.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    with TemporaryDirectory() as temporary:  # a short path: sockets lie in it
+        own = {"TMPDIR": temporary, "FER_PREDICTIONS_LOG": str(folder / "log")}
+        server = serve(folder, write_champion(folder), port, **own)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                wait_until_ready(client, server, folder)
+                yield Running(client, server, folder, Path(temporary))
+        finally:
+            if server.poll() is None:  # its processes have groups of their own
+                for process in (*psutil.Process(server.pid).children(recursive=True), server):
+                    process.kill()
+
+
+class Asked(NamedTuple):
+    """What came of a request: when it ended, how long it took, its status (0: none), and its answer."""
+
+    at: float
+    seconds: float
+    status: int
+    text: str
+
+
+class Crowd:
+    """Clients that ask all the time, each on a new connection, until the end of a `with` block."""
+
+    def __init__(self, address: httpx.URL, clients: int) -> None:
+        self.asked: list[Asked] = []
+        self._address, self._over = str(address), threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> "Crowd":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            start = time.monotonic()
+            try:
+                answer = httpx.post(f"{self._address}/predict?detect=false", content=PICTURE, timeout=60, verify=False)
+                status, text = answer.status_code, answer.text
+            except httpx.TransportError as error:
+                status, text = 0, repr(error)
+            self.asked.append(Asked(time.monotonic(), time.monotonic() - start, status, text))
+            if status != 200:
+                time.sleep(0.05)
+
+
+def measured(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    """Return the samples at `/metrics`, by name and the values of their labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+
+def test_what_was_asked_is_measured(running: Running) -> None:
+    client, before = running.client, measured(running.client)
+    answer = client.post("/predict?detect=false", content=PICTURE).json()
+    client.post("/predict", content=PICTURE)  # has no face
+    client.post("/predict", content=b"no picture")
+    files = [("images", ("a.jpg", PICTURE))] * 3
+    client.post("/predict_batch?detect=false", files=files)
+    after = measured(client)
+
+    def grown(*key: str) -> float:
+        return after[key] - before.get(key, 0)
+
+    assert grown("expression_requests_total", "/predict", "200") == 2
+    assert grown("expression_requests_total", "/predict", "415") == 1
+    assert grown("expression_requests_total", "/predict_batch", "200") == 1
+    assert grown("expression_request_seconds_count", "/predict") == 3
+    assert grown("expression_stage_seconds_count", "decode") == 5  # the sixth was no picture
+    assert grown("expression_stage_seconds_count", "detect") == 1
+    assert grown("expression_stage_seconds_count", "network") == 4
+    assert 1 <= grown("expression_stage_seconds_count", "compute") == grown("expression_batch_faces_count") <= 4
+    assert grown("expression_batch_faces_sum") == 4
+    assert (grown("expression_image_faces_count"), grown("expression_image_faces_sum")) == (5, 4)
+    assert grown("expression_image_faces_bucket", "0.0") == 1
+    assert grown("expression_faces_total", answer["faces"][0]["emotion"]) == 4
+    assert after["expression_model_info", "expression-classifier-sample", "full", "3"] == 1
+    assert after["expression_ready",] == 1
+    assert after["expression_requests_in_flight",] == after["expression_videos_waiting",] == 0
+
+
+def test_no_path_that_somebody_thinks_of_makes_a_metric(running: Running) -> None:
+    before = measured(running.client)
+    for number in range(20):
+        running.client.get(f"/no/such/page/{number}")
+    after = measured(running.client)
+    key = ("expression_requests_total", "other", "404")
+    assert after[key] - before.get(key, 0) == 20
+    assert len(after.keys() - before.keys()) <= 20  # a histogram's, of one route
+    assert "/no/such" not in running.client.get("/metrics").text
+
+
+def queries() -> Iterator[str]:
+    """Give all queries of the dashboard and the alerts, as Prometheus gets them."""
+    board = (ROOT / "deploy" / "grafana" / "expression-service.json").read_text()
+    for panel in json.loads(board)["panels"]:
+        yield from (target["expr"].replace("$__rate_interval", "1m") for target in panel["targets"])
+    for group in yaml.safe_load((ROOT / "deploy" / "alerts.yaml").read_text())["groups"]:
+        yield from (rule["expr"] for rule in group["rules"])
+
+
+def test_whatever_the_dashboard_and_the_alerts_ask_for_is_there(running: Running) -> None:
+    running.client.post("/predict?detect=false", content=PICTURE)
+    families = list(text_string_to_metric_families(running.client.get("/metrics").text))
+    known = {sample.name: set(sample.labels) for family in families for sample in family.samples}
+    known["up"] = {"job", "instance"}  # Prometheus's own
+    asked: set[str] = set()
+
+    def visit(node: object) -> bool:
+        selector = getattr(node, "vector_selector", node)
+        if isinstance(selector, promql_parser.VectorSelector):
+            assert {matcher.name for matcher in selector.matchers.matchers} <= known[selector.name]
+            asked.add(selector.name)
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier:
+            labels = [known[name] for name in re.findall(r"\b(?:expression_\w+|up)\b", node.prettify())]
+            assert all(set(node.modifier.labels) <= each for each in labels)
+        return True
+
+    for query in queries():
+        promql_parser.walk(promql_parser.parse(query), visit)
+    ours = {family.name for family in families if family.name.startswith("expression_")}
+    shown = {name for name in ours if any(each.startswith(name) for each in asked)}
+    assert shown == ours  # and what is measured is shown
+
+
+def test_a_killed_network_costs_seconds_and_everybody_is_told(running: Running) -> None:
+    address = running.client.base_url
+    probes: list[tuple[float, int, int, float]] = []
+    with Crowd(address, 4) as crowd:
+        time.sleep(1)
+        network = running.network()
+        assert network
+        network.kill()
+        killed, next_one = time.monotonic(), None
+        while time.monotonic() < killed + 60:
+            if not next_one and (next_one := running.network(network.pid)):
+                started = time.monotonic() - killed
+            start = time.monotonic()
+            ready, alive = (httpx.get(f"{address}{path}", timeout=5).status_code for path in ("/readyz", "/livez"))
+            probes.append((start - killed, ready, alive, time.monotonic() - start))
+            if ready == 200 and len({probe[1] for probe in probes}) == 2:
+                break
+            time.sleep(0.1)
+        back = time.monotonic()
+        time.sleep(1)
+    assert started < 3  # how long it takes to be ready depends on the machine
+    assert {alive for _, _, alive, _ in probes} == {200}
+    first_no = next(since for since, ready, _, _ in probes if ready == 503)
+    assert first_no < 2, probes
+    assert max(seconds for *_, seconds in probes) < 2, probes
+    failed = [asked for asked in crowd.asked if asked.status != 200]
+    assert {asked.status for asked in failed} == {503}, Counter(crowd.asked)
+    assert all("starting again" in json.loads(asked.text)["error"] for asked in failed)
+    assert max(asked.seconds for asked in failed) < 2
+    assert all(asked.at - asked.seconds < back for asked in failed)  # who asked since then was answered
+    assert running.said().count("there is no network now: its process has ended") == 1
+    assert "Traceback" not in running.said()
+
+
+def test_who_was_taken_is_answered_when_the_service_ends(running: Running) -> None:
+    with Crowd(running.client.base_url, 8) as crowd:
+        time.sleep(2)
+        told = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(60) == 0
+    before = [asked for asked in crowd.asked if asked.at - asked.seconds < told]
+    assert {asked.status for asked in before} == {200}
+    assert any(asked.at > told for asked in before)
+    # Who came later was still taken, or found nobody, or a connection on which nothing was read any more.
+    assert {asked.status for asked in crowd.asked} == {200, 0}
+    assert not [asked.text for asked in crowd.asked if "complete" in asked.text or "Timeout" in asked.text]
+    assert not [entry.name for entry in running.temporary.iterdir()]
+    assert "Traceback" not in running.said()
