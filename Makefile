@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes lint ui serve champion constraints clean
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes lint ui serve champion constraints clean bench-operation
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,6 +38,9 @@ bench-train: install ## measure training beside a bare loop
 
 bench-leaks: install ## train a system without and with the copies of the faces that it is judged by
 	$(BIN)/python benchmarks/leaks.py --epochs 12
+
+bench-operation: install ## measure how a service starts, loses its network, and ends
+	$(BIN)/python benchmarks/operation.py
 
 bench-rollback: install ## load the service at half of its capacity, and roll back meanwhile
 	$(BIN)/python benchmarks/rollback.py
