@@ -35,6 +35,8 @@ from pipeline.lifeline import Lifeline, hold  # noqa: E402
 from pipeline.meters import State, count_answer, count_in, meters, timed  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import MAX_BATCH, NO_FACE, Predictor  # noqa: E402
+from pipeline.protection.chain import Protection, who_may_ask  # noqa: E402
+from pipeline.protection.exposure import KEYS, read_exposure  # noqa: E402
 from pipeline.screening import load_rule  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
 from pipeline.transforms import Image, decode, encode  # noqa: E402
@@ -52,7 +54,12 @@ WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
 LOOK_EVERY = 1.0  # seconds between two looks at the pointer
 LOOK_AGAIN = 10.0  # seconds, where it names what can not be served
 VIDEOS_WAITING = 8  # while others are watched
-VIDEO_SECONDS = 50.0  # for one, its waiting included; at `timeout`, below, BentoML gives a request up
+VIDEO_SECONDS = 50.0  # for one, its waiting included
+
+try:
+    EXPOSURE = read_exposure(os.environ)
+except PipelineError as error:
+    sys.exit(f"error: {error}")
 
 
 def pointer_file() -> Path:
@@ -175,7 +182,8 @@ class ExpressionClassifier:
 @bentoml.service(
     name="expression_service",
     workers=1,
-    traffic={"max_concurrency": 64, "timeout": 60},
+    traffic={"timeout": EXPOSURE.request_seconds + 5},  # `Protection` is first, and answers in our form
+    logging={"access": {"enabled": not EXPOSURE.log_requests}},
     metrics={"enabled": False},
     runner_probe={"enabled": False},  # it waits for a dead network; `Lifeline` knows
 )
@@ -206,6 +214,9 @@ class ExpressionService:
             count_threads()
             if logged := log_folder():
                 os.environ[LOG] = str(logged)  # by its whole path: the processes of a Bento run elsewhere
+            if EXPOSURE.keys:
+                os.environ[KEYS] = str(EXPOSURE.keys)
+            log.info(who_may_ask(EXPOSURE))
             served = Served.of(*choose_model(pointer_file()), wanted_variant())
             served.open()  # what cannot be served is told here, once, and not by processes that die in turn
             folder = tempfile.mkdtemp(prefix="expression-service-")
@@ -389,3 +400,7 @@ class ExpressionService:
         classify = network.classify_a if slot == SLOTS[0] else network.classify_b
         with timed("network"):
             return await self._lifeline.ask(lambda: classify(faces))
+
+
+# Before all routes, BentoML's own too.
+ExpressionService.add_asgi_middleware(Protection, exposure=EXPOSURE)  # type: ignore[attr-defined]

@@ -18,10 +18,15 @@ Read = Callable[[requests.Response], Any]
 class Client:
     """Asks a running service; may be used from several threads, one at a time each."""
 
-    def __init__(self, address: str = ADDRESS, timeout: float = 60.0) -> None:
-        """Take the service's address, and the seconds after which an answer is not waited for any more."""
+    def __init__(self, address: str = ADDRESS, timeout: float = 60.0, key: str | None = None) -> None:
+        """Take the service's address, the seconds after which an answer is not waited for any more, and a key.
+
+        The key is one of the service's (`pipeline keys add`), where it asks for one.
+        """
         self.address, self.timeout = address.rstrip("/"), timeout
         self._session = requests.Session()
+        if key:
+            self._session.headers["X-API-Key"] = key  # and no Authorization, which requests takes from ~/.netrc
 
     def predict(self, image: bytes, detect: bool = True) -> dict[str, Any]:
         """Return the answer for an encoded image: `faces`, `model`, and a `note` where no face was found.

@@ -20,6 +20,7 @@ from pipeline.explain import FORMS, Explanation, Form, NoFaceError, Unexplainabl
 from pipeline.labels import LABELS
 from pipeline.meters import Metered, State
 from pipeline.openapi import describe
+from pipeline.protection.rates import spend
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
 from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, read_video, too_large
 from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError
@@ -112,6 +113,7 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
     async def predict_batch(request: Request) -> JSONResponse:
         detect = _read_detect(request)
         images = await read_images(request)
+        spend(request.scope, len(images) - 1)
         answers = await asyncio.gather(*(_answer_or_error(backend(), image, detect) for image in images))
         return JSONResponse({"answers": answers})
 
@@ -132,7 +134,9 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
             detect=_read_detect(request),
         )
         async with read_video(request) as video:
-            return JSONResponse(await backend().answer_video(video, options))
+            answer = await backend().answer_video(video, options)
+        spend(request.scope, answer["frames"]["sampled"] - 1)
+        return JSONResponse(answer)
 
     app = Starlette(
         routes=[

@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.decide import history, promote, reproduce, rollback, trace
 from pipeline.cli.improve import label_errors, sweep
+from pipeline.cli.keys import keys
 from pipeline.cli.rebuild import champion, check, repro
 from pipeline.cli.use import monitor, predict, ready_made
 
@@ -25,6 +26,7 @@ PANELS = {
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(keys, name="keys", rich_help_panel="Use")
 
 
 def main() -> None:

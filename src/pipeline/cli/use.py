@@ -16,6 +16,7 @@ from pipeline.params import load_params
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="pictures, videos, and folders of them")],
     server: Annotated[str | None, typer.Option(metavar="URL", help="ask this service; by default no service")] = None,
+    key: Annotated[str | None, typer.Option(envvar="FER_KEY", help="for a service that asks for one")] = None,
     detect: Annotated[bool, typer.Option(help="look for faces; else a whole picture is taken for one")] = True,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of what is told")] = "table",
     to: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there instead")] = None,
@@ -34,7 +35,7 @@ def predict(
     with as_sentence():
         pictures = find_pictures(paths)
         below = os.path.commonpath([file.resolve().parent for file in pictures])
-        model = Client(server) if server else Served.of(*choose_model(POINTER)).open()
+        model = Client(server, key=key) if server else Served.of(*choose_model(POINTER)).open()
 
         def ask_video(video: BinaryIO) -> dict[str, Any]:
             if isinstance(model, Client):
