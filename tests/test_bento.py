@@ -112,6 +112,20 @@ def test_bento_asks_no_index_and_installs_few_packages(source: Path) -> None:
     assert not [name for name in ("torch", "mlflow", "dvc") if name in requirements]
 
 
+def test_container_runs_as_a_user_who_is_not_root_and_tells_whether_it_is_well(source: Path) -> None:
+    """As far as that can be told without Docker."""
+    text = (source.parent / "env" / "docker" / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and line[0] not in "# "]
+    said = {word: rest for word, rest in lines if word in ("USER", "HEALTHCHECK", "ENTRYPOINT")}  # the last one counts
+    user, group = said["USER"].split(":")
+    assert int(user) > 0 < int(group)
+    assert (f"ARG BENTO_USER_UID={user}" in text, f"ARG BENTO_USER_GID={group}" in text) == (True, True)
+    _, _, command = said["HEALTHCHECK"].partition("CMD ")
+    assert json.loads(command)[0] == "python"  # `test_protected_service.py` asks a service with it
+    assert Path(json.loads(said["ENTRYPOINT"])[0]).name == "entrypoint.sh"
+    assert "BENTOML_HOME=/tmp/bentoml" in [rest for word, rest in lines if word == "ENV"][-1]
+
+
 def test_missing_model_builds_nothing(tmp_path: Path) -> None:
     write_pointer(tmp_path / "champion.json", Pointer("x", "1", "1.onnx", "0" * 64))
     with pytest.raises(PipelineError, match="does not exist"):

@@ -45,7 +45,7 @@ def test_every_variable_is_read() -> None:
         ({"FER_OPEN": "yes"}, "FER_OPEN must be false or true, not 'yes'"),
         ({"FER_OPEN": "True"}, "(did you mean true?)"),
         ({"FER_OPEN": "true", "FER_KEYS": "keys.json"}, "unset one of them"),
-        ({"FER_RATE_ADDRESS": "600"}, "FER_RATE_ADDRESS must be a number a second, a minute, a hour, a day"),
+        ({"FER_RATE_ADDRESS": "600"}, "FER_RATE_ADDRESS must be a number for a second or minute or hour or day"),
         ({"FER_RATE_ADDRESS": "0/minute"}, "such as 600/minute, not '0/minute'"),
         ({"FER_RATE_ADDRESS": "6/fortnight"}, "not '6/fortnight'"),
         ({"FER_RATE_KEY": "600/minute"}, "FER_RATE_KEY limits each key, and there are none"),

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from test_endpoint import free_port, running, serve, write_champion
+from test_endpoint import ROOT, free_port, running, serve, write_champion
 from toys import encoded
 
 from pipeline.client import Client
@@ -77,6 +79,14 @@ def test_only_probes_need_no_key(path: str, status: int, service: httpx.Client) 
     assert answer.status_code == status
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "server" not in answer.headers
+
+
+def test_the_container_asks_whether_it_is_well(service: httpx.Client) -> None:
+    template = (ROOT / "Dockerfile.template").read_text()
+    _, code, program = json.loads(template.split("CMD ")[1].splitlines()[0])
+    for port, well in ((service.base_url.port, True), (free_port(), False)):
+        done = subprocess.run([sys.executable, code, program.replace("3000", str(port))], capture_output=True)
+        assert (done.returncode == 0) is well
 
 
 def test_the_client_sends_its_key(service: httpx.Client, keys: dict[str, str]) -> None:
@@ -171,7 +181,7 @@ def test_the_images_of_a_batch_count_for_the_key(service: httpx.Client, folder: 
     ("said", "words"),
     [
         ({"FER_KEYS": "nowhere.json"}, "error: there is no file of keys at "),
-        ({"FER_RATE_ADDRESS": "many"}, "error: FER_RATE_ADDRESS must be a number a second"),
+        ({"FER_RATE_ADDRESS": "many"}, "error: FER_RATE_ADDRESS must be a number for a second"),
     ],
 )
 def test_what_can_not_be_meant_ends_the_start(said: dict[str, str], words: str, tmp_path: Path) -> None:

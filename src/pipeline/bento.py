@@ -52,7 +52,7 @@ def build_bento(root: Path, pointer_file: Path, version: str) -> str:
 
 def _stage(root: Path, pointer: Pointer, model: Path, staging: Path) -> None:
     """Lay out what `bentofile.yaml` includes, as it lies in the repository, with one model."""
-    for name in ("bentofile.yaml", "service.py"):
+    for name in ("bentofile.yaml", "service.py", "Dockerfile.template"):
         shutil.copy(root / name, staging)
     package = Path("src") / "pipeline"
     shutil.copytree(root / package, staging / package, ignore=shutil.ignore_patterns("__pycache__"))

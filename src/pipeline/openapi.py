@@ -8,11 +8,14 @@ from pipeline.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER, VIDEO_PARAMETER
 
 ERRORS = {
     "400": "an image or video, but empty, cut off or broken",
+    "401": "no key, or none of this service's, where it asks for one",
+    "403": "the service has no keys, and the client is not of its own machine",
+    "408": "the upload did not arrive in time",
     "413": "too large, in bytes, pixels, images, frames or seconds",
     "415": "nothing that can be read (JPEG, PNG, WebP and BMP can as still images, MP4 and WebM as videos)",
     "422": "a wrong or missing field or parameter",
-    "429": "too many requests at once",
-    "503": "overloaded",
+    "429": "too many requests in this time; Retry-After says when to come back",
+    "503": "overloaded; Retry-After says when to come back",
 }
 BINARY = {"type": "string", "format": "binary"}
 BOX = {"type": "array", "items": {"type": "integer"}, "description": "x, y, width, height in pixels"}
@@ -55,6 +58,10 @@ EXPLANATION_HEADERS = {
     "model-name": "expression-classifier",
     "model-version": "3",
 }
+KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 SCHEMAS = {
     "Answer": {
         "type": "object",
@@ -93,7 +100,8 @@ def describe(version: str) -> dict[str, Any]:
             "/readyz": {"get": {"summary": "The model is loaded and warm", "responses": {"200": _ok("yes")}}},
             "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": _ok("metrics")}}},
         },
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": KEY_SCHEMES},
+        "security": [{}, *({name: []} for name in KEY_SCHEMES)],
     }
 
 

@@ -15,7 +15,7 @@ from pipeline.protection.record import REQUEST_ID, Recorded, write_to_stdout
 ASKED_WITH = ["authorization", "x-api-key", REQUEST_ID]
 ANSWERED_WITH = [REQUEST_ID, "retry-after", "expression-label", "expression-probability", "face-box"]
 ANSWERED_WITH += ["model-name", "model-version", "model-warning"]
-ROUTES = {"/", "/docs.json", "/healthz", *describe("")["paths"]}
+ROUTES = {"/", "/docs.json", "/healthz", "/live", *describe("")["paths"]}
 
 
 def who_may_ask(exposure: Exposure) -> str:

@@ -82,7 +82,7 @@ def _rate(environment: Mapping[str, str], name: str) -> Rate | None:
         return None
     parts = re.fullmatch(r"([1-9][0-9]{0,8})/([a-z]+)", value)
     if not parts or parts[2] not in SECONDS:
-        raise PipelineError(f"{name} must be a number a {', a '.join(SECONDS)}, such as 600/minute, not {value!r}")
+        raise PipelineError(f"{name} must be a number for a {' or '.join(SECONDS)}, such as 600/minute, not {value!r}")
     return Rate(int(parts[1]), SECONDS[parts[2]])
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.protection.admission import KEY
 from pipeline.protection.rates import address_of
-from pipeline.protection.refusals import RETRY_SECONDS
+from pipeline.protection.refusals import PROBES, RETRY_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 SECURE = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
@@ -32,7 +33,8 @@ LEFT = 499  # the client left before it was answered; nginx calls it so too
 
 
 class Recorded:
-    """Gives each answer its id and the headers that make it safe to look at; writes a line of each request, if wanted.
+    """Gives each answer its id and the headers that make it safe to look at; writes a line of each request, if wanted,
+    but of probes only where they fail.
 
     The line has nothing that a stranger chose but the id, whose form is checked: a path counts only if it is one of
     `routes`, and of a key it says the name.
@@ -73,7 +75,7 @@ class Recorded:
             status = 500 if status == LEFT else status
             raise
         finally:
-            if self._keep:
+            if self._keep and (scope["path"] not in PROBES or status != 200):  # those come every few seconds
                 line = {
                     "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                     "id": name,
