@@ -165,7 +165,6 @@ def test_each_request_leaves_a_line_without_key_or_query(
 
 
 def test_the_images_of_a_batch_count_for_the_key(service: httpx.Client, folder: Path) -> None:
-    """The last test of this service's: the key that it uses up has no more requests today."""
     head = {"x-api-key": add_key(folder / "keys.json", "busy")}
     files = [("images", ("a.jpg", b"no picture"))] * 64  # answered soon, and counted too
     statuses = []
@@ -175,6 +174,17 @@ def test_the_images_of_a_batch_count_for_the_key(service: httpx.Client, folder: 
     assert statuses == [200] * 16 + [429]  # 1000 images a day
     assert int(answer.headers["retry-after"]) > 60
     assert service.post("/predict?detect=false", content=JPEG).status_code == 200  # another key
+
+
+def test_a_client_that_leaves_is_no_error_of_the_service(
+    service: httpx.Client, folder: Path, keys: dict[str, str]
+) -> None:
+    with socket.create_connection((service.base_url.host, service.base_url.port or 80), timeout=15) as line:
+        head = f"POST /predict HTTP/1.1\r\nhost: x\r\nx-api-key: {keys['phone']}\r\nx-request-id: gone"
+        line.sendall(f"{head}\r\ncontent-length: 999\r\n\r\nbytes".encode())
+        time.sleep(0.3)
+    assert line_of(folder, "gone")["status"] == 499
+    assert "Traceback" not in (folder / "server.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.protection.admission import KEY
@@ -49,19 +50,20 @@ class Recorded:
             return await self._app(scope, receive, send)
         asked = Headers(scope=scope).get(REQUEST_ID, "")
         name = asked if SOUND_ID.fullmatch(asked) else uuid.uuid4().hex
-        start, status, received, sent = time.perf_counter(), LEFT, 0, 0
+        start, status, received, sent, left = time.perf_counter(), LEFT, 0, 0, False
 
         async def counted_receive() -> Message:
-            nonlocal received
+            nonlocal received, left
             message = await receive()
+            left = left or message["type"] == "http.disconnect"
             received += len(message.get("body") or message.get("bytes") or message.get("text") or b"")
             return message
 
         async def labelled_send(message: Message) -> None:
             nonlocal status, sent
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                status = message["status"]
-                _label(MutableHeaders(scope=message), name, status)
+                status = LEFT if left else message["status"]  # whoever left gets no answer, whatever it is
+                _label(MutableHeaders(scope=message), name, message["status"])
             elif message["type"] == "websocket.accept":
                 status = 101
             elif message["type"] == "websocket.close" and status == LEFT:
@@ -71,8 +73,10 @@ class Recorded:
 
         try:
             return await self._app(scope, counted_receive, labelled_send)
+        except ClientDisconnect:
+            return None  # nobody is there to be answered, and nothing went wrong here
         except Exception:
-            status = 500 if status == LEFT else status
+            status = 500 if status == LEFT and not left else status
             raise
         finally:
             if self._keep and (scope["path"] not in PROBES or status != 200):  # those come every few seconds
