@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.protection import exposure
 from pipeline.protection.exposure import Exposure, read_exposure
 from pipeline.protection.rates import Rate
 
@@ -39,6 +41,12 @@ def test_every_variable_is_read() -> None:
     assert read_exposure({"FER_OPEN": "true"}).open
 
 
+def test_every_variable_has_its_line_in_the_documentation() -> None:
+    read = {value for value in vars(exposure).values() if isinstance(value, str) and value.startswith("FER_")}
+    table = (Path(__file__).parents[1] / "docs" / "serving.md").read_text().split("| variable |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(FER_\w+)`", table)) == read
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
@@ -49,6 +57,7 @@ def test_every_variable_is_read() -> None:
         ({"FER_RATE_ADDRESS": "0/minute"}, "such as 600/minute, not '0/minute'"),
         ({"FER_RATE_ADDRESS": "6/fortnight"}, "not '6/fortnight'"),
         ({"FER_RATE_KEY": "600/minute"}, "FER_RATE_KEY limits each key, and there are none"),
+        ({"FER_RATE_ADDRESS": "6/hour", "FORWARDED_ALLOW_IPS": "*"}, "name the address of your proxy there"),
         ({"FER_CONCURRENCY": "0"}, "FER_CONCURRENCY must be a whole number from 1 to 10000"),
         ({"FER_BODY_SECONDS": "1.5"}, "FER_BODY_SECONDS must be a whole number from 1 to 3600, not '1.5'"),
         ({"FER_REQUEST_SECONDS": "²"}, "not '²'"),

@@ -12,6 +12,7 @@ from pipeline.protection.rates import SECONDS, Rate
 KEYS, OPEN, RATE_KEY, RATE_ADDRESS = "FER_KEYS", "FER_OPEN", "FER_RATE_KEY", "FER_RATE_ADDRESS"
 CONCURRENCY, BODY_SECONDS, REQUEST_SECONDS = "FER_CONCURRENCY", "FER_BODY_SECONDS", "FER_REQUEST_SECONDS"
 CORS, LOG, LOG_CLIENTS = "FER_CORS", "FER_LOG", "FER_LOG_CLIENTS"
+PROXIES = "FORWARDED_ALLOW_IPS"  # uvicorn's: whose X-Forwarded-For counts
 MOST_SECONDS = 3600
 
 
@@ -54,6 +55,11 @@ def read_exposure(environment: Mapping[str, str]) -> Exposure:
         raise PipelineError(f"{OPEN} lets everybody in and {KEYS} asks for keys; unset one of them")
     if exposure.rate_key and not exposure.keys:
         raise PipelineError(f"{RATE_KEY} limits each key, and there are none; set {KEYS}, or limit by {RATE_ADDRESS}")
+    if exposure.rate_address and "*" in environment.get(PROXIES, ""):
+        raise PipelineError(
+            f"{PROXIES} believes everybody who their address is, so that {RATE_ADDRESS} would limit nobody; name the "
+            "address of your proxy there"
+        )
     if exposure.request_seconds < exposure.body_seconds:
         raise PipelineError(
             f"{REQUEST_SECONDS} ({exposure.request_seconds}) is for the upload and the answer together, so it can not "
