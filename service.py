@@ -32,10 +32,10 @@ from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError,
 from pipeline.faces import Face  # noqa: E402
 from pipeline.keeper import keep  # noqa: E402
 from pipeline.lifeline import Lifeline, hold  # noqa: E402
-from pipeline.meters import State, count_answer, count_in, meters, timed  # noqa: E402
+from pipeline.meters import Metered, State, count_answer, count_in, meters, timed  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import MAX_BATCH, NO_FACE, Predictor  # noqa: E402
-from pipeline.protection.chain import Protection, who_may_ask  # noqa: E402
+from pipeline.protection.chain import ROUTES, Protection, who_may_ask  # noqa: E402
 from pipeline.protection.exposure import KEYS, read_exposure  # noqa: E402
 from pipeline.screening import load_rule  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
@@ -402,5 +402,6 @@ class ExpressionService:
             return await self._lifeline.ask(lambda: classify(faces))
 
 
-# Before all routes, BentoML's own too.
+# Before all routes, BentoML's own too; what is refused is counted.
+ExpressionService.add_asgi_middleware(Metered, routes=ROUTES)  # type: ignore[attr-defined]
 ExpressionService.add_asgi_middleware(Protection, exposure=EXPOSURE)  # type: ignore[attr-defined]

@@ -9,9 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from pipeline.meters import Metered, State, meters, timed
-
-STATE = State("expression-classifier", "7", "int8", True, 3)
+from pipeline.meters import Metered, meters, timed
 
 
 def value(name: str, **labels: str) -> float:
@@ -28,7 +26,7 @@ async def broken(_: Request) -> PlainTextResponse:
     raise RuntimeError("broken")
 
 
-APP = Metered(Starlette(routes=[Route("/fine", fine), Route("/broken", broken)]), ["/fine", "/broken"], lambda: STATE)
+APP = Metered(Starlette(routes=[Route("/fine", fine), Route("/broken", broken)]), ["/fine", "/broken"])
 
 
 def test_requests_are_counted_by_what_became_of_them() -> None:
@@ -51,9 +49,7 @@ def test_a_request_that_bentoml_gives_up_counts_as_what_it_answers() -> None:
 
     async def give_up() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(
-                Metered(slow, ["/slow"], lambda: STATE)({"type": "http", "path": "/slow"}, None, None), 0.01
-            )  # type: ignore[arg-type]
+            await asyncio.wait_for(Metered(slow, ["/slow"])({"type": "http", "path": "/slow"}, None, None), 0.01)  # type: ignore[arg-type]
 
     asyncio.run(give_up())
     assert value("expression_requests_total", route="/slow", status="504") == 1

@@ -18,7 +18,7 @@ from pipeline.accept import preferred
 from pipeline.card_files import Card
 from pipeline.explain import FORMS, Explanation, Form, NoFaceError, UnexplainableError
 from pipeline.labels import LABELS
-from pipeline.meters import Metered, State
+from pipeline.meters import METRICS, State, render
 from pipeline.openapi import describe
 from pipeline.protection.rates import spend
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
@@ -106,6 +106,10 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
             raise HTTPException(404, "this model has no card; ask for application/json to see its facts", VARY)
         return Response(CARDS[kind](card), media_type=kind, headers=VARY | SELF_CONTAINED)
 
+    async def metrics(_: Request) -> Response:
+        content, kind = await asyncio.to_thread(render, backend().state())
+        return Response(content, headers={"content-type": kind})
+
     async def predict(request: Request) -> JSONResponse:
         detect = _read_detect(request)
         return JSONResponse(await _answer(backend(), await read_image(request), detect))
@@ -143,6 +147,7 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
             Route("/", index),
             Route("/docs.json", docs),
             Route("/model", model),
+            Route(METRICS, metrics),
             Route("/predict", predict, methods=["POST"]),
             Route("/predict_batch", predict_batch, methods=["POST"]),
             Route("/predict_video", predict_video, methods=["POST"]),
@@ -150,8 +155,7 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         ],
         exception_handlers=dict.fromkeys([HTTPException, *STATUS, Exception], _refuse),
     )
-    paths = [route.path for route in app.routes if isinstance(route, Route)]
-    return Metered(_Opaque(app), paths, lambda: backend().state())
+    return _Opaque(app)
 
 
 class _Opaque:

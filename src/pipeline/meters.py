@@ -6,7 +6,7 @@ Every label has few values: unknown paths are `other`, and nothing of a request'
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.labels import LABELS
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where its client library counts, if it is set before that is imported
+METRICS = "/metrics"
 OTHER = "other"
 TIMED_OUT = 504
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -100,19 +101,18 @@ def timed(stage: str) -> Iterator[None]:
 
 
 class Metered:
-    """An ASGI app whose requests are counted and timed, and which answers at `/metrics`."""
+    """An ASGI app whose requests are counted and timed, but for scrapes."""
 
-    def __init__(self, app: ASGIApp, routes: Collection[str], state: Callable[[], State]) -> None:
-        """Take an app, the paths to tell apart, and what gives the service's state."""
-        self._app, self._routes, self._state = app, frozenset(routes), state
-        self._in_flight = 0
+    in_flight = 0  # in this process, which has one such app
+
+    def __init__(self, app: ASGIApp, routes: Collection[str]) -> None:
+        """Take an app and the paths to tell apart."""
+        self._app, self._routes = app, frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count it when it ends."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] == METRICS:
             return await self._app(scope, receive, send)
-        if scope["path"] == "/metrics":
-            return await self._show(send)
         route = scope["path"] if scope["path"] in self._routes else OTHER
         status, start = 500, time.perf_counter()
 
@@ -122,32 +122,26 @@ class Metered:
                 status = message["status"]
             await send(message)
 
-        self._in_flight += 1
+        Metered.in_flight += 1
         try:
             await self._app(scope, receive, noting)
         except asyncio.CancelledError:  # by BentoML, which answers that it took too long
             status = TIMED_OUT
             raise
         finally:
-            self._in_flight -= 1
+            Metered.in_flight -= 1
             meters().requests.labels(route, status).inc()
             meters().request.labels(route).observe(time.perf_counter() - start)
 
-    async def _show(self, send: Send) -> None:
-        content, kind = await asyncio.to_thread(_render, self._state(), self._in_flight)
-        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
 
-
-def _render(state: State, in_flight: int) -> tuple[bytes, str]:
+def render(state: State) -> tuple[bytes, str]:
     """Return all that was counted, and the state, as Prometheus reads it, and its media type."""
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
-    registry.register(_Now(state, in_flight))
+    registry.register(_Now(state, Metered.in_flight))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
