@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,6 +20,7 @@ import bentoml
 import numpy as np
 from anyio.to_thread import run_sync
 from bentoml.exceptions import BentoMLException
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))  # inside a Bento the package lies beside this file and is not installed
@@ -33,11 +35,15 @@ from pipeline.faces import Face  # noqa: E402
 from pipeline.keeper import keep  # noqa: E402
 from pipeline.lifeline import Lifeline, hold  # noqa: E402
 from pipeline.meters import Metered, State, count_answer, count_in, meters, timed  # noqa: E402
+from pipeline.live import load_limits  # noqa: E402
+from pipeline.mirroring import averaged, shown  # noqa: E402
+from pipeline.options import ImageOptions  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
 from pipeline.predictor import MAX_BATCH, NO_FACE, Predictor  # noqa: E402
 from pipeline.protection.chain import ROUTES, Protection, who_may_ask  # noqa: E402
 from pipeline.protection.exposure import KEYS, read_exposure  # noqa: E402
 from pipeline.screening import load_rule  # noqa: E402
+from pipeline.session import Seen  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
 from pipeline.transforms import Image, decode, encode  # noqa: E402
 from pipeline.variants import FULL, offers_file  # noqa: E402
@@ -212,6 +218,7 @@ class ExpressionService:
         try:
             load_rule()
             count_threads()
+            load_limits()
             if logged := log_folder():
                 os.environ[LOG] = str(logged)  # by its whole path: the processes of a Bento run elsewhere
             if EXPOSURE.keys:
@@ -258,20 +265,32 @@ class ExpressionService:
         """Return the card of the model that new requests go to, if it has one."""
         return self._predictor.card
 
-    async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
+    async def answer(self, image: bytes, options: ImageOptions) -> dict[str, Any]:
         """Answer for one encoded image; raises `ImageError`, or `OverloadedError` where the network has no time."""
+        predictor, faces, looks, outputs = await self._see(image, options)
+        if self._log and faces:  # of each face itself: references know no mirror images
+            self._log.add(Answered(now(), predictor.name, predictor.version, looks, outputs[: len(faces)]))
+        answer = predictor.answer(faces, averaged(outputs[:, :7], options.tta), options.top)
+        count_answer(answer)
+        return answer
+
+    async def see(self, image: bytes, options: ImageOptions) -> Seen:
+        """Return what is on one frame of a live session, which the log leaves out; raises as `answer`."""
+        predictor, faces, _, outputs = await self._see(image, options)
+        return Seen(predictor.model, faces, averaged(outputs[:, :7], options.tta))
+
+    async def _see(
+        self, image: bytes, options: ImageOptions
+    ) -> tuple[Predictor, list[Face], list[Look], NDArray[np.float32]]:
         predictor, slot = self._predictor, self._slots.current  # to the end, also if the pointer moves meanwhile
         self._busy[slot] += 1
         try:
-            found, looks = await run_sync(self._find, predictor, image, detect, limiter=self._threads)
-            outputs = await self._classify(predictor.stack(found), slot) if found else np.empty((0, 7), np.float32)
+            found, looks = await run_sync(self._find, predictor, image, options.detect, limiter=self._threads)
+            faces = shown(predictor.stack(found), options.tta)
+            outputs = await self._classify(faces, slot) if found else np.empty((0, 7), np.float32)
         finally:
             self._busy[slot] -= 1
-        if self._log and found:
-            self._log.add(Answered(now(), predictor.name, predictor.version, looks, outputs))
-        answer = predictor.answer([face for face, _ in found], outputs[:, :7])
-        count_answer(answer)
-        return answer
+        return predictor, [face for face, _ in found], looks, outputs
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -332,10 +351,9 @@ class ExpressionService:
         try:
             with closing(Watch(predictor, video, options)) as watch:
                 while sights := await run_sync(watch.look):
-                    faces = watch.pixels(sights)
-                    parts = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
-                    rows = [await self._classify(part, slot) for part in parts]
-                    watch.learn(sights, np.concatenate(rows)[:, :7] if rows else np.empty((0, 7), np.float32))
+                    faces = shown(watch.pixels(sights), options.tta)
+                    rows = await self._classify(faces, slot) if len(faces) else np.empty((0, 7), np.float32)
+                    watch.learn(sights, averaged(rows[:, :7], options.tta))
                 return watch.answer()
         finally:
             self._busy[slot] -= 1
@@ -398,8 +416,9 @@ class ExpressionService:
     async def _classify(self, faces: np.ndarray, slot: str) -> np.ndarray:
         network = self.classifier.to_async
         classify = network.classify_a if slot == SLOTS[0] else network.classify_b
+        parts = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
         with timed("network"):
-            return await self._lifeline.ask(lambda: classify(faces))
+            return np.concatenate([await self._lifeline.ask(partial(classify, part)) for part in parts])
 
 
 # Before all routes, BentoML's own too; what is refused is counted.

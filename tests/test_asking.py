@@ -66,6 +66,20 @@ def test_csv_and_json_have_all_probabilities(album, tmp_path):
     assert answer["faces"][0]["emotion"] == row["emotion"]
 
 
+def test_as_many_labels_as_are_wanted_are_told_and_the_mean_over_mirror_images(album):
+    code, text = predict(album / "one.jpg", "--no-detect", "--tta", "--top", "2")
+    assert (code, text.splitlines()[0].split()) == (0, ["file", "face", "emotion", "confidence", "top", "note"])
+    (answer,) = json.loads(predict(album / "one.jpg", "--no-detect", "--tta", "--top", "2", "--format", "json")[1])
+    first, second = answer["faces"][0]["top"]
+    assert text.splitlines()[1].split()[2:] == [
+        *(first[0], f"{first[1]:.2f}"),
+        *(first[0], f"{first[1]:.2f},", second[0], f"{second[1]:.2f}"),
+    ]
+    (alone,) = json.loads(predict(album / "one.jpg", "--no-detect", "--format", "json")[1])
+    assert answer["faces"][0]["probabilities"] != alone["faces"][0]["probabilities"]
+    assert predict(album / "one.jpg", "--top", "8")[0] == 2
+
+
 def test_pictures_with_boxes_have_the_same_places_and_names(album, tmp_path):
     predict(album, "--no-detect", "--annotate", tmp_path / "drawn")
     drawn = tmp_path / "drawn"

@@ -77,7 +77,7 @@ def test_code_of_a_stage_is_exactly_what_its_module_imports(stage: str) -> None:
 def test_pages_depend_on_their_templates() -> None:
     pages = PACKAGE / "pipeline" / "pages"
     parts = {
-        file.name: set(find_referenced_templates(Environment().parse(file.read_text()))) for file in pages.glob("*")
+        file.name: set(find_referenced_templates(Environment().parse(file.read_text()))) for file in pages.glob("*.j2")
     }
     listed = {name: {Path(dep).name for dep in stage["deps"] if dep.endswith(".j2")} for name, stage in STAGES.items()}
     for stage, shown in (

@@ -37,6 +37,7 @@ from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.files import sha256_of
 from pipeline.labels import LABELS
+from pipeline.options import ImageOptions
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictor import Predictor
 from pipeline.sample import draw
@@ -295,7 +296,7 @@ BAD: dict[str, tuple[int, dict[str, Any]]] = {
     "ZIP": (415, {"content": b"PK\x03\x04" + bytes(100)}),
     "ELF": (415, {"content": b"\x7fELF" + bytes(100)}),
     "pickle": (415, {"content": b"\x80\x04.", "headers": {"content-type": "application/vnd.bentoml+pickle"}}),
-    "JSON": (415, {"json": {"image": "http://127.0.0.1/x.jpg"}}),
+    "JSON": (415, {"content": b'{"image": "http://127.0.0.1/x.jpg"}'}),
     "MP4": (415, {"content": b"\x00\x00\x00\x18ftypmp42" + bytes(100)}),
     "WAV, which is RIFF too": (415, {"content": b"RIFF\x24\x00\x00\x00WAVEfmt "}),
     "null text field": (415, {"files": {"image": (None, b"\x00")}}),
@@ -392,7 +393,7 @@ class Cardless:
     def card(self) -> None:
         return None
 
-    async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
+    async def answer(self, image: bytes, options: ImageOptions) -> dict[str, Any]:
         raise NotImplementedError
 
 

@@ -93,11 +93,18 @@ def as_table(asked: Iterable[Asked]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"face": "Int64"})
 
 
-def describe(table: pd.DataFrame) -> str:
-    """Return the table as aligned lines for a person, without the probabilities."""
+def describe(table: pd.DataFrame, top: int | None = None) -> str:
+    """Return the table as aligned lines for a person; of the probabilities it has the `top` ones, by default none."""
     shown = table.drop(columns=[*LABELS, "x", "y", "width", "height"])
+    if top:
+        shown.insert(shown.columns.get_loc("note"), "top", [_likeliest(row, top) for _, row in table.iterrows()])
     shown["confidence"] = shown.confidence.map("{:.2f}".format, na_action="ignore")
     shown = shown.astype(object).where(shown.notna(), "").astype(str)
     aligned = shown.apply(lambda column: column.str.ljust(column.str.len().max()))
     lines = aligned.to_string(index=False, justify="left").splitlines()
     return "\n".join(line.strip() for line in lines)
+
+
+def _likeliest(row: "pd.Series[Any]", top: int) -> str:
+    ranked = row[list(LABELS)].dropna().astype(float).sort_values(ascending=False, kind="stable")
+    return ", ".join(f"{label} {share:.2f}" for label, share in ranked.head(top).items())

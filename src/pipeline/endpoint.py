@@ -11,20 +11,34 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.accept import preferred
+from pipeline.bodies import BatchBody, ImageBody, from_base64, parse_body
 from pipeline.card_files import Card
 from pipeline.explain import FORMS, Explanation, Form, NoFaceError, UnexplainableError
 from pipeline.labels import LABELS
+from pipeline.live import Live
+from pipeline.live_page import show_live
 from pipeline.meters import METRICS, State, render
 from pipeline.openapi import describe
+from pipeline.options import MOST_SMOOTHING, ImageOptions, NoJsonError, OptionError, read_query
 from pipeline.protection.rates import spend
+from pipeline.session import Seen
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
-from pipeline.uploads import MAX_IMAGE_BYTES, read_image, read_images, read_video, too_large
+from pipeline.uploads import (
+    MAX_IMAGE_BYTES,
+    bounded_batch,
+    is_json,
+    read_image,
+    read_images,
+    read_json,
+    read_video,
+    too_large,
+)
 from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError
-from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS, MOST_SMOOTHING, Options
+from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS, Options
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +49,7 @@ SELF_CONTAINED = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",
 }
-DETECT = {"true": True, "1": True, "false": False, "0": False}
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class OverloadedError(Exception):
@@ -46,6 +60,7 @@ class OverloadedError(Exception):
 STATUS: dict[type[Exception], int] = {
     **{UnsupportedImageError: 415, ImageTooLargeError: 413, ImageError: 400},
     **{UnsupportedVideoError: 415, VideoTooLargeError: 413, VideoError: 400},
+    **{OptionError: 422, NoJsonError: 400},
     NoFaceError: 422,
     UnexplainableError: 501,
     OverloadedError: 503,
@@ -55,8 +70,12 @@ STATUS: dict[type[Exception], int] = {
 class Backend(Protocol):
     """What the routes need of the service."""
 
-    async def answer(self, image: bytes, detect: bool) -> dict[str, Any]:
+    async def answer(self, image: bytes, options: ImageOptions) -> dict[str, Any]:
         """Answer for one encoded image; raises `ImageError` or `OverloadedError`."""
+        ...
+
+    async def see(self, image: bytes, options: ImageOptions) -> Seen:
+        """Return what is on a frame of a live session; raises as `answer`."""
         ...
 
     async def explain(self, image: bytes, detect: bool, label: str | None) -> Explanation:
@@ -111,18 +130,25 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         return Response(content, headers={"content-type": kind})
 
     async def predict(request: Request) -> JSONResponse:
-        detect = _read_detect(request)
-        return JSONResponse(await _answer(backend(), await read_image(request), detect))
+        options = read_query(request.query_params, ImageOptions)
+        sent = await read_image(request)
+        if is_json(request) and (body := parse_body(sent, ImageBody)):
+            return JSONResponse(await _answer(backend(), body.image, body.over(options)))
+        return JSONResponse(await _answer(backend(), sent, options))
 
     async def predict_batch(request: Request) -> JSONResponse:
-        detect = _read_detect(request)
-        images = await read_images(request)
+        options = read_query(request.query_params, ImageOptions)
+        images: Sequence[bytes | str]
+        if is_json(request) and (body := parse_body(await read_json(request), BatchBody)):
+            images, options = bounded_batch(body.images), body.over(options)
+        else:
+            images = await read_images(request)
         spend(request.scope, len(images) - 1)
-        answers = await asyncio.gather(*(_answer_or_error(backend(), image, detect) for image in images))
+        answers = await asyncio.gather(*(_answer_or_error(backend(), image, options) for image in images))
         return JSONResponse({"answers": answers})
 
     async def explain(request: Request) -> Response:
-        detect = _read_detect(request)
+        detect = _read_flag(request, "detect", True)
         label, form = _read_choice(request, "label", LABELS), _read_choice(request, "form", FORMS) or FORMS[0]
         image = _bounded(await read_image(request))
         explanation = await backend().explain(image, detect, label)
@@ -135,13 +161,15 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         options = Options(
             fps=_read_number(request, "fps", DEFAULT.fps, LEAST_FPS, MOST_FPS),
             smoothing=_read_number(request, "smoothing", DEFAULT.smoothing, 0, MOST_SMOOTHING),
-            detect=_read_detect(request),
+            detect=_read_flag(request, "detect", True),
+            tta=_read_flag(request, "tta", False),
         )
         async with read_video(request) as video:
             answer = await backend().answer_video(video, options)
         spend(request.scope, answer["frames"]["sampled"] - 1)
         return JSONResponse(answer)
 
+    live = Live(backend, _as_error)
     app = Starlette(
         routes=[
             Route("/", index),
@@ -152,6 +180,8 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
             Route("/predict_batch", predict_batch, methods=["POST"]),
             Route("/predict_video", predict_video, methods=["POST"]),
             Route("/explain", explain, methods=["POST"]),
+            Route("/live", show_live),
+            WebSocketRoute("/live", live.converse),
         ],
         exception_handlers=dict.fromkeys([HTTPException, *STATUS, Exception], _refuse),
     )
@@ -168,11 +198,11 @@ class _Opaque:
         await self._app(scope, receive, send)
 
 
-def _read_detect(request: Request) -> bool:
-    value = request.query_params.get("detect", "true").lower()
-    if value not in DETECT:
-        raise HTTPException(422, f"detect must be true or false, not {value[:20]!r}")
-    return DETECT[value]
+def _read_flag(request: Request, name: str, default: bool) -> bool:
+    value = request.query_params.get(name, str(default)).lower()
+    if value not in FLAGS:
+        raise HTTPException(422, f"{name} must be true or false, not {value[:20]!r}")
+    return FLAGS[value]
 
 
 def _read_number(request: Request, name: str, default: float, least: float, most: float) -> float:
@@ -211,18 +241,23 @@ def _bounded(image: bytes) -> bytes:
     return image
 
 
-async def _answer(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:
-    return await backend.answer(_bounded(image), detect)
+async def _answer(backend: Backend, image: bytes | str, options: ImageOptions) -> dict[str, Any]:
+    return await backend.answer(_bounded(from_base64(image) if isinstance(image, str) else image), options)
 
 
-async def _answer_or_error(backend: Backend, image: bytes, detect: bool) -> dict[str, Any]:
+async def _answer_or_error(backend: Backend, image: bytes | str, options: ImageOptions) -> dict[str, Any]:
     """Answer for one image of a batch, so that a broken one fails alone."""
     try:
-        return await _answer(backend, image, detect)
+        return await _answer(backend, image, options)
     except Exception as error:
-        if _status_of(error) == 500:
-            log.exception("an image of a batch failed")
-        return {"error": _message_of(error), "status": _status_of(error)}
+        return _as_error(error)
+
+
+def _as_error(error: Exception) -> dict[str, Any]:
+    """Return what is said of one image among several that failed."""
+    if _status_of(error) == 500:
+        log.error("one image among several failed", exc_info=error)
+    return {"error": _message_of(error), "status": _status_of(error)}
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:

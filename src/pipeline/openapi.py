@@ -4,10 +4,13 @@ from typing import Any
 
 from pipeline.explain import FORMS
 from pipeline.labels import LABELS
+from pipeline.openapi_live import live_answer, live_operation
+from pipeline.openapi_options import BODIES, parameters
 from pipeline.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER, VIDEO_PARAMETERS
+from pipeline.options import ImageOptions
 
 ERRORS = {
-    "400": "an image or video, but empty, cut off or broken",
+    "400": "an image, video or JSON, but empty, cut off or broken",
     "401": "no key, or none of this service's, where it asks for one",
     "403": "the service has no keys, and the client is not of its own machine",
     "408": "the upload did not arrive in time",
@@ -27,7 +30,32 @@ FACE = {
         "emotion": {"enum": list(LABELS)},
         "confidence": SHARE,
         "probabilities": {"type": "object", "properties": dict.fromkeys(LABELS, SHARE)},
-        "top": {"type": "array", "description": "the likeliest labels with their probabilities"},
+        "top": {
+            "type": "array",
+            "items": {"type": "array", "prefixItems": [{"enum": list(LABELS)}, SHARE]},
+            "description": "the likeliest labels with their probabilities",
+        },
+    },
+}
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "faces": {"type": "array", "items": FACE, "description": "the largest first; empty where none was found"},
+        "note": {"type": "string", "description": "says so where no face was found"},
+        "model": {"type": "object", "description": "name, version, and a warning where it is not for real use"},
+    },
+    "example": {
+        "faces": [
+            {
+                "box": [86, 51, 168, 168],
+                "score": 0.99,
+                "emotion": "happy",
+                "confidence": 0.93,
+                "probabilities": dict(zip(LABELS, (0.01, 0.0, 0.01, 0.93, 0.03, 0.01, 0.01), strict=True)),
+                "top": [["happy", 0.93], ["neutral", 0.03], ["angry", 0.01]],
+            }
+        ],
+        "model": {"name": "expression-classifier", "version": "3"},
     },
 }
 EXPLANATION = {
@@ -63,14 +91,9 @@ KEY_SCHEMES = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 SCHEMAS = {
-    "Answer": {
-        "type": "object",
-        "properties": {
-            "faces": {"type": "array", "items": FACE, "description": "the largest first; empty where none was found"},
-            "note": {"type": "string", "description": "says so where no face was found"},
-            "model": {"type": "object", "description": "name, version, and a warning where it is not for real use"},
-        },
-    },
+    "Answer": ANSWER,
+    "LiveAnswer": live_answer(FACE, ANSWER),
+    **BODIES,
     "Explanation": EXPLANATION,
     "VideoAnswer": VIDEO_ANSWER,
     "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
@@ -82,7 +105,11 @@ def describe(version: str) -> dict[str, Any]:
     one_or_error = {"anyOf": [_schema("Answer"), _schema("Error")]}
     answers = {"type": "object", "properties": {"answers": {"type": "array", "items": one_or_error}}}
     one = {"image/*": {"schema": BINARY}, "multipart/form-data": {"schema": _form("image", BINARY)}}
-    several = {"multipart/form-data": {"schema": _form("images", {"type": "array", "items": BINARY})}}
+    one_of_json = {"application/json": {"schema": _schema("ImageBody")}}
+    several = {
+        "multipart/form-data": {"schema": _form("images", {"type": "array", "items": BINARY})},
+        "application/json": {"schema": _schema("BatchBody")},
+    }
     video = {"video/*": {"schema": BINARY}, "multipart/form-data": {"schema": _form("video", BINARY)}}
     watch = _operation("The expressions in one video (MP4, WebM), followed in time", video, _schema("VideoAnswer"))
     watch["parameters"] += VIDEO_PARAMETERS
@@ -91,10 +118,11 @@ def describe(version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Facial-expression recognition", "version": version},
         "paths": {
-            "/predict": {"post": _operation("The expressions on one image", one, _schema("Answer"))},
-            "/predict_batch": {"post": _operation("Several images; a broken one fails alone", several, answers)},
+            "/predict": {"post": _predict("The expressions on one image", one | one_of_json, _schema("Answer"))},
+            "/predict_batch": {"post": _predict("Several images; a broken one fails alone", several, answers)},
             "/predict_video": {"post": watch},
             "/explain": {"post": _explain(one)},
+            "/live": {"get": live_operation(_schema("LiveOptions"), _schema("LiveAnswer"))},
             "/model": {"get": _card()},
             "/livez": {"get": {"summary": "The server lives", "responses": {"200": _ok("yes")}}},
             "/readyz": {"get": {"summary": "The model is loaded and warm", "responses": {"200": _ok("yes")}}},
@@ -103,6 +131,10 @@ def describe(version: str) -> dict[str, Any]:
         "components": {"schemas": SCHEMAS, "securitySchemes": KEY_SCHEMES},
         "security": [{}, *({name: []} for name in KEY_SCHEMES)],
     }
+
+
+def _predict(summary: str, content: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {**_operation(summary, content, answer), "parameters": parameters(ImageOptions)}
 
 
 def _operation(summary: str, content: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:

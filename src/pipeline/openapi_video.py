@@ -1,8 +1,10 @@
 """What the endpoint promises for videos, as parts of its OpenAPI document."""
 
 from pipeline.labels import LABELS
+from pipeline.openapi_options import parameters
+from pipeline.options import MOST_SMOOTHING, ImageOptions
 from pipeline.screening import LEVELS, Rule, screen
-from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS, MOST_SMOOTHING
+from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS
 
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 COUNT = {"type": "integer", "minimum": 0}
@@ -83,6 +85,7 @@ VIDEO_PARAMETERS = [
         "schema": {"type": "number", "default": DEFAULT.smoothing, "minimum": 0, "maximum": MOST_SMOOTHING},
         "description": "time constant in seconds of the smoothing of probabilities; 0 for none",
     },
+    *(parameter for parameter in parameters(ImageOptions) if parameter["name"] == "tta"),
 ]
 
 _PROBABILITIES = dict(zip(LABELS, (0.02, 0.01, 0.01, 0.83, 0.1, 0.01, 0.02), strict=True))

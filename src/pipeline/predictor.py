@@ -15,6 +15,8 @@ from pipeline.detectors import load_detector
 from pipeline.errors import PipelineError
 from pipeline.faces import Detector, Face, crop
 from pipeline.labels import LABELS
+from pipeline.mirroring import averaged, shown
+from pipeline.options import TOP
 from pipeline.pointer import SAMPLE_SUFFIX
 from pipeline.runtimes import ONNXRUNTIME, Computation, Session, open_onnxruntime, open_session
 from pipeline.transforms import Image, decode, resize
@@ -24,7 +26,6 @@ log = logging.getLogger(__name__)
 
 DETECTOR_FILE = "detector.onnx"
 MAX_BATCH = 64
-TOP = 3
 SAMPLE_WARNING = "trained on drawn faces to try out the pipeline; not for real use"
 NO_FACE = "no face was found in the image; send a ready crop with ?detect=false"
 
@@ -106,9 +107,12 @@ class Predictor:
         found = self._find(picture)
         return [(face, resize(crop(picture, face), self.image_size)) for face in found]
 
-    def probabilities(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Classify faces: uint8 RGB (n, size, size, 3) to float32 (n, 7), each row a distribution over `LABELS`."""
-        return self.outputs(faces)[:, : len(LABELS)]
+    def probabilities(self, faces: NDArray[np.uint8], tta: bool = False) -> NDArray[np.float32]:
+        """Classify faces: uint8 RGB (n, size, size, 3) to float32 (n, 7), each row a distribution over `LABELS`.
+
+        With `tta` it is the mean over each face and its mirror image.
+        """
+        return averaged(self.outputs(shown(faces, tta))[:, : len(LABELS)], tta)
 
     def outputs(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return all that the model says of faces (n, size, size, 3): float32 (n, 7 + k).
@@ -135,21 +139,27 @@ class Predictor:
         rows, maps = self._session.run(["probabilities", "maps"], asked)
         return rows, maps
 
-    def answer(self, faces: Sequence[Face], probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    def answer(self, faces: Sequence[Face], probabilities: NDArray[np.float32], top: int = TOP) -> dict[str, Any]:
         """Build the answer for one image from its n faces and their probabilities (n, 7); it is ready for JSON."""
         answer: dict[str, Any] = {
-            "faces": [_describe(face, row) for face, row in zip(faces, probabilities, strict=True)],
+            "faces": [describe_face(face, row, top) for face, row in zip(faces, probabilities, strict=True)],
             "model": self.model,
         }
         if not faces:
             answer["note"] = NO_FACE
         return answer
 
-    def predict(self, image: bytes, detect: bool = True) -> dict[str, Any]:
-        """Go the whole way from an encoded image to its answer; see `faces` for the arguments and what it raises."""
+    def predict(self, image: bytes, detect: bool = True, top: int = TOP, tta: bool = False) -> dict[str, Any]:
+        """Go the whole way from an encoded image to its answer.
+
+        Args:
+            image, detect: as for `faces`, which also says what is raised.
+            top: how many of the likeliest labels are listed, 1 to 7.
+            tta: answer with the mean over each face and its mirror image.
+        """
         found = self.faces(image, detect)
-        rows = self.probabilities(self.stack(found))
-        return self.answer([face for face, _ in found], rows)
+        rows = self.probabilities(self.stack(found), tta)
+        return self.answer([face for face, _ in found], rows, top)
 
     def stack(self, found: Sequence[tuple[Face, Image]]) -> NDArray[np.uint8]:
         """Put the pixels of what `faces` found into one array (n, size, size, 3); n may be 0."""
@@ -203,7 +213,8 @@ def _read_facts(model_file: Path) -> tuple[dict[str, Any], bool]:
     return facts, explains
 
 
-def _describe(face: Face, row: NDArray[np.float32]) -> dict[str, Any]:
+def describe_face(face: Face, row: NDArray[np.float32], top: int = TOP) -> dict[str, Any]:
+    """Say what was read in a face, probabilities (7,), with the `top` likeliest labels; it is ready for JSON."""
     ranked = sorted(zip(LABELS, row.tolist(), strict=True), key=lambda pair: -pair[1])
     return {
         "box": list(face.box),
@@ -211,5 +222,5 @@ def _describe(face: Face, row: NDArray[np.float32]) -> dict[str, Any]:
         "emotion": ranked[0][0],
         "confidence": ranked[0][1],
         "probabilities": dict(zip(LABELS, row.tolist(), strict=True)),
-        "top": [list(pair) for pair in ranked[:TOP]],
+        "top": [list(pair) for pair in ranked[:top]],
     }

@@ -4,13 +4,12 @@ The rule is not fitted to anything and was tested on nobody. Its numbers are cho
 variable `FER_SCREENING` holds those that differ, as JSON, such as {"elevated": 0.5, "least_faces": 20}.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.errors import PipelineError
+from pipeline.environment import load_settings
 from pipeline.labels import LABELS
 
 VARIABLE = "FER_SCREENING"
@@ -48,12 +47,7 @@ class Rule(BaseModel):
 
 def load_rule() -> Rule:
     """Return the rule, with what the environment changes in it; raises PipelineError if that is no such rule."""
-    try:
-        return Rule.model_validate_json(os.environ.get(VARIABLE) or "{}")
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise PipelineError(f"{VARIABLE}: {key + ': ' if key else ''}{first['msg']}") from error
+    return load_settings(VARIABLE, Rule)
 
 
 def screen(labels: Sequence[str], with_face: int, frames: int, rule: Rule) -> dict[str, Any]:

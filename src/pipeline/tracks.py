@@ -8,6 +8,7 @@ that is missed for a moment. It looks at no pixels, so two people who cross may 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -50,25 +51,46 @@ class Tracker:
         """
         self.tracks: list[Track] = []
         self._smoothing = smoothing
+        self._numbers = count(1)
+        self._smoothed_since = -math.inf
 
-    def add(self, time: float, faces: Sequence[Face], probabilities: NDArray[np.float32]) -> None:
-        """Take the n faces of a later frame with their probabilities (n, 7)."""
-        waiting = [track for track in self.tracks if time - track.readings[-1].time <= PATIENCE]
+    def add(self, time: float, faces: Sequence[Face], probabilities: NDArray[np.float32]) -> list[Track]:
+        """Take the n faces of a later frame with their probabilities (n, 7); return the track of each."""
+        waiting = [track for track in self.tracks if _may_come_back(track, time)]
+        tracks = []
         pairs = match([track.readings[-1].face.box for track in waiting], [face.box for face in faces])
         for number, (face, row) in enumerate(zip(faces, probabilities, strict=True)):
             if number in pairs:
                 track = waiting[pairs[number]]
             else:
-                track = Track(len(self.tracks) + 1)
+                track = Track(next(self._numbers))
                 self.tracks.append(track)
             track.readings.append(Reading(time, face, row, self._smooth(track, time, row)))
+            tracks.append(track)
+        return tracks
+
+    def forget(self, time: float) -> None:
+        """Keep no more than following goes on with: of each face that may come back, the last reading."""
+        self.tracks = [track for track in self.tracks if _may_come_back(track, time)]
+        for track in self.tracks:
+            del track.readings[:-1]
+
+    def start_smoothing_anew(self, time: float) -> None:
+        """Smooth with nothing that was read before a time: by another model, say. Tracks go on."""
+        self._smoothed_since = time
 
     def _smooth(self, track: Track, time: float, row: NDArray[np.float32]) -> NDArray[np.float32]:
         if not track.readings or not self._smoothing:
             return row
         last = track.readings[-1]
+        if last.time < self._smoothed_since:
+            return row
         old = math.exp(-(time - last.time) / self._smoothing)
         return (old * last.smoothed + (1 - old) * row).astype(np.float32)
+
+
+def _may_come_back(track: Track, time: float) -> bool:
+    return time - track.readings[-1].time <= PATIENCE
 
 
 def match(before: Sequence[Box], now: Sequence[Box]) -> dict[int, int]:

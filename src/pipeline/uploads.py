@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from anyio.to_thread import run_sync
 from starlette.datastructures import FormData, UploadFile
@@ -17,20 +17,25 @@ from starlette.types import Message
 
 MEGABYTE = 1_000_000
 MAX_IMAGE_BYTES = 20 * MEGABYTE
+MAX_JSON_BYTES = MAX_IMAGE_BYTES * 4 // 3  # as base64, four characters are three bytes
 MAX_BATCH_BYTES = 100 * MEGABYTE
 MAX_BATCH_IMAGES = 64
 MAX_VIDEO_BYTES = 100 * MEGABYTE
 PART_BYTES = MEGABYTE
-FRAME_BYTES = MEGABYTE  # what a multipart body may have around its files
+FRAME_BYTES = MEGABYTE  # what a multipart or JSON body may have around its files
+
+Image = TypeVar("Image", bytes, str)
 
 
 async def read_image(request: Request) -> bytes:
     """Return the one uploaded image: the multipart field `image`, or the raw body whatever type it declares.
 
+    A body that is declared as JSON may be one: see `pipeline.bodies`.
+
     Raises:
         HTTPException: 413 if the body is too large, 422 if the field is missing or there are several.
     """
-    request = _limited(request, MAX_IMAGE_BYTES)
+    request = _limited(request, MAX_JSON_BYTES if is_json(request) else MAX_IMAGE_BYTES)
     if not _is_multipart(request):
         return await request.body()  # curl declares --data-binary as a form, so the declared type says nothing
     images = await _read_field(request, "image")
@@ -40,17 +45,33 @@ async def read_image(request: Request) -> bytes:
 
 
 async def read_images(request: Request) -> list[bytes]:
-    """Return the content of all multipart fields `images`.
+    """Return the content of all multipart fields `images`; a JSON body has them otherwise.
 
     Raises:
         HTTPException: 413 if the body is too large or has too many images, 422 if there is none.
     """
     if not _is_multipart(request):
-        raise HTTPException(422, "send the images as multipart/form-data, each in a field `images`")
-    images = await _read_field(_limited(request, MAX_BATCH_BYTES), "images")
+        raise HTTPException(
+            422, "send the images as multipart/form-data, each in a field `images`, or as base64 in a JSON body"
+        )
+    return bounded_batch(await _read_field(_limited(request, MAX_BATCH_BYTES), "images"))
+
+
+def bounded_batch(images: list[Image]) -> list[Image]:
+    """Return the images of a batch; raises HTTPException 413 if there are too many."""
     if len(images) > MAX_BATCH_IMAGES:
         raise HTTPException(413, f"there are {len(images)} images; at most {MAX_BATCH_IMAGES} can be sent at once")
     return images
+
+
+async def read_json(request: Request) -> bytes:
+    """Return a JSON body; raises HTTPException 413 if it is too large."""
+    return await _limited(request, MAX_JSON_BYTES).body()
+
+
+def is_json(request: Request) -> bool:
+    """Return whether a body is declared to be JSON, as none is by mistake."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 @asynccontextmanager

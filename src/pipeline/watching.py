@@ -24,15 +24,19 @@ NO_FACE = "no face was found in the video; send ready crops of one face with ?de
 
 @dataclass(frozen=True)
 class Options:
-    """How to watch: frames a second, seconds of smoothing, whether to look for faces or take frames for one."""
+    """How to watch: frames a second, seconds of smoothing, whether to look for faces or take frames for one.
+
+    With `tta`, what is read in a face is the mean over it and its mirror image.
+    """
 
     fps: float = 2.0
     smoothing: float = 0.5
     detect: bool = True
+    tta: bool = False
 
 
 DEFAULT = Options()
-LEAST_FPS, MOST_FPS, MOST_SMOOTHING = 0.1, 10.0, 10.0
+LEAST_FPS, MOST_FPS = 0.1, 10.0
 
 
 class Sight(NamedTuple):
@@ -144,7 +148,7 @@ def watch(predictor: Predictor, video: BinaryIO, options: Options = DEFAULT) -> 
     """Go the whole way from a video to its answer, without a service; see `Watch` for what it raises."""
     with closing(Watch(predictor, video, options)) as watching:
         while sights := watching.look():
-            watching.learn(sights, predictor.probabilities(watching.pixels(sights)))
+            watching.learn(sights, predictor.probabilities(watching.pixels(sights), options.tta))
         return watching.answer()
 
 

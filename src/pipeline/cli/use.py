@@ -18,6 +18,8 @@ def predict(
     server: Annotated[str | None, typer.Option(metavar="URL", help="ask this service; by default no service")] = None,
     key: Annotated[str | None, typer.Option(envvar="FER_KEY", help="for a service that asks for one")] = None,
     detect: Annotated[bool, typer.Option(help="look for faces; else a whole picture is taken for one")] = True,
+    top: Annotated[int | None, typer.Option(min=1, max=7, help="list so many of the likeliest labels")] = None,
+    tta: Annotated[bool, typer.Option(help="answer with the mean over each face and its mirror image")] = False,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of what is told")] = "table",
     to: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there instead")] = None,
     annotate: Annotated[Path | None, typer.Option(metavar="FOLDER", help="put pictures with boxes there")] = None,
@@ -27,6 +29,7 @@ def predict(
     from pipeline.asking import as_table, ask_all, describe, find_pictures
     from pipeline.client import Client
     from pipeline.files import written_whole
+    from pipeline.options import TOP
     from pipeline.pointer import choose_model
     from pipeline.slots import Served
     from pipeline.transforms import decode, encode
@@ -39,18 +42,18 @@ def predict(
 
         def ask_video(video: BinaryIO) -> dict[str, Any]:
             if isinstance(model, Client):
-                return model.predict_video(video, detect=detect)
-            return watch(model, video, Options(detect=detect))
+                return model.predict_video(video, detect=detect, tta=tta)
+            return watch(model, video, Options(detect=detect, tta=tta))
 
         asked = []
-        for one in ask_all(lambda image: model.predict(image, detect), ask_video, pictures):
+        for one in ask_all(lambda image: model.predict(image, detect, top or TOP, tta), ask_video, pictures):
             asked.append(one)
             if annotate and one.answer and "faces" in one.answer:
                 with written_whole(annotate / f"{os.path.relpath(one.file, below)}.png") as file:
                     file.write_bytes(encode(draw_on(decode(one.file.read_bytes()), one.answer["faces"])))
         table = as_table(asked)
         told = {
-            "table": lambda: describe(table),
+            "table": lambda: describe(table, top),
             "csv": lambda: table.to_csv(index=False).rstrip(),
             "json": lambda: json.dumps([one.as_json() for one in asked], indent=2),
         }[form]()
