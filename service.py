@@ -34,8 +34,8 @@ from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError,
 from pipeline.faces import Face  # noqa: E402
 from pipeline.keeper import keep  # noqa: E402
 from pipeline.lifeline import Lifeline, hold  # noqa: E402
-from pipeline.meters import Metered, State, count_answer, count_in, meters, timed  # noqa: E402
 from pipeline.live import load_limits  # noqa: E402
+from pipeline.meters import Metered, State, count_answer, count_in, meters, timed  # noqa: E402
 from pipeline.mirroring import averaged, shown  # noqa: E402
 from pipeline.options import ImageOptions  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402

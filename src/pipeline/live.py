@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pipeline.environment import load_settings
 from pipeline.options import ImageOptions, LiveOptions, NoJsonError, OptionError, read_json
+from pipeline.protection.rates import spend
 from pipeline.session import Seen, Session
 
 VARIABLE = "FER_LIVE"
@@ -158,6 +159,7 @@ class Conversation:
             self._busy = False
             frame = await self._take()
             self._busy = True
+            spend(self._socket.scope, 1)
             session = session or Session(self._options)  # options come before the first frame
             try:
                 seen = await self._backend().see(frame.image, self._options)
