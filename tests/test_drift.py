@@ -1,10 +1,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, permutation_test
 from statsmodels.stats.multitest import multipletests
 
-from pipeline.drift import Change, compare_means, compare_mix, compare_numbers, decide, holm, stability_index
+from pipeline.drift import (
+    Change,
+    compare_means,
+    compare_mix,
+    compare_numbers,
+    compare_share,
+    decide,
+    holm,
+    stability_index,
+)
 from pipeline.params import MonitorParams
 
 RANDOM = np.random.default_rng(0)
@@ -48,10 +57,52 @@ def test_accuracy_is_lost_only_downwards() -> None:
     assert compare_means("accuracy", np.ones(60), np.ones(60)).p == 1
 
 
+def test_a_share_is_held_against_windows_as_scipy_draws_them() -> None:
+    reference, window = (np.random.default_rng(3).beta(a, 2, count) for a, count in ((0.3, 120), (0.25, 80)))
+    change = compare_share("share of fear", reference, window, draws=20_000, seed=0)
+    evidence = [-np.log1p(-(np.floor(10 * p) + 0.5) / 10) for p in (window, reference)]
+    found = permutation_test(
+        evidence, lambda a, b, axis: a.mean(axis) - b.mean(axis), vectorized=True, alternative="less",
+        n_resamples=20_000, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    assert 0.02 < found.pvalue < 0.5
+    assert change.p == pytest.approx(found.pvalue, rel=0.1)
+    assert change.size == pytest.approx(1 - window.mean() / reference.mean())
+
+
+def test_a_label_that_is_gone_is_seen_where_its_answers_are_as_often_wrong_as_right() -> None:
+    """A label of one face in seven, right by two faces in five, that is answered for some others."""
+
+    def probabilities(count: int, share: float) -> np.ndarray:
+        is_label = RANDOM.random(count) < share
+        return np.where(is_label, RANDOM.beta(2, 3, count), RANDOM.beta(1, 9, count))
+
+    reference, window = probabilities(2000, 1 / 7), probabilities(300, 0)
+    assert compare_share("share", reference, window, 1000, 0).p == 1 / 1001
+    assert compare_share("share", reference, probabilities(300, 2 / 7), 1000, 0).p > 0.9  # more of it is no loss
+    assert compare_share("share", reference, np.zeros(60), 1000, 0).size == 1
+    never = compare_share("share", np.zeros(60), np.zeros(60), 1000, 0)
+    assert (never.p, never.size) == (1, 0)
+
+
+@pytest.mark.parametrize("faces", [(200, 80), (80, 400)])
+def test_a_share_gives_no_more_false_alarms_than_its_p_says(faces: tuple[int, int]) -> None:
+    rounds = 1000
+    found = [
+        compare_share("share", *(RANDOM.beta(0.1, 4, count) for count in faces), draws=199, seed=n).p
+        for n in range(rounds)
+    ]
+    for level in (0.01, 0.05, 0.2):
+        below = sum(p <= level for p in found)
+        assert below <= binom.ppf(0.999, rounds, level)
+        assert below >= binom.ppf(0.001, rounds, level / 2)  # it is no wall either
+
+
 def test_a_change_must_be_unlikely_among_all_looks_and_large() -> None:
     bins = ("a", "b")
-    looks = [Change(str(n), "", 0.5, p, bins) for n, p in enumerate([0.001, 0.004, 0.02, 0.9])]
-    looks += [Change("small", "", 0.05, 1e-9, bins), Change("accuracy", "", 0.06, 1e-9)]
+    looks = [Change(str(n), "", 0.5, p, "PSI", bins) for n, p in enumerate([0.001, 0.004, 0.02, 0.9])]
+    looks += [Change("small", "", 0.05, 1e-9), Change("accuracy", "", 0.06, 1e-9, "accuracy lost")]
+    assert not decide([Change("share", "", 0.06, 1e-9, "share lost")], MonitorParams())[0].changed
     decided = decide(looks, MonitorParams(alpha=0.01, psi=0.1, accuracy_drop=0.05))
     # Holm: the six are held against .01 / 6, .01 / 5, ... in the order of their p; .004 fails at .01 / 3.
     assert [change.name for change in decided if change.changed] == ["0", "accuracy"]

@@ -121,6 +121,22 @@ def test_a_label_that_does_not_come_any_more_is_seen(pool: pd.DataFrame, referen
     assert MIX in compare(window, reference, "reference", PARAMS).drifted
 
 
+# From how many faces on a window without a label is called changed 19 times of 20, as docs/serving.md says.
+SEEN_FROM = {"happy": 100, "surprise": 200, "neutral": 300, "sad": 300, "angry": 400, "fear": 600, "disgust": 6000}
+
+
+@pytest.mark.parametrize(("label", "size"), SEEN_FROM.items())
+def test_each_label_that_is_gone_among_real_faces_is_seen(label: str, size: int) -> None:
+    known = read_log(ROOT / "models" / "ready-made" / REFERENCE)
+    reference = known.sample(frac=1, replace=True, random_state=1)
+    unchanged = known.sample(size, replace=True, random_state=2).drop(columns="label")
+    assert compare(unchanged, reference, "reference", PARAMS).drifted == []
+    window = known[known.label != label].sample(size, replace=True, random_state=0).drop(columns="label")
+    watched = compare(window, reference, "reference", PARAMS)
+    assert f"share of {label}" in watched.drifted
+    assert f"changed: share of {label} (share lost 0." in "\n".join(summarize(watched))
+
+
 def test_less_sure_answers_are_an_accuracy_that_is_lost(window: pd.DataFrame, reference: pd.DataFrame) -> None:
     flat = [0.6 * row + 0.4 / 7 for row in window.probabilities]
     watched = compare(

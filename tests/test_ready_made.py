@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from imports import ROOT
 from tables import write_tables
 
+from pipeline.answer_table import REFERENCE, SCHEMA
 from pipeline.card import write_card
 from pipeline.card_files import CARD_FILES
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
+from pipeline.logbook import find_reference, read_log
 from pipeline.networks import ExpressionNetwork
 from pipeline.params import CardParams, EvaluateParams, load_params
 from pipeline.pointer import choose_model
@@ -50,8 +53,8 @@ def version(tmp_path):
         facts |= {"parameters": 1_234_567, "epochs": 3, "precision": "32-true", "device": "cpu"}
         save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(recipe, pretrained=False), recipe, facts)
         checkpoint = load_checkpoint(tmp_path / "models" / "v8")
-        rows = read_split(faces, splits, "fer2013", "test").assign(split="test")
-        return checkpoint, predict(checkpoint, faces, rows, 0)
+        rows = [read_split(faces, splits, "fer2013", split).assign(split=split) for split in ("validation", "test")]
+        return checkpoint, predict(checkpoint, faces, pd.concat(rows, ignore_index=True), 0)
 
     return make
 
@@ -61,7 +64,7 @@ def ready(root, checkpoint, predictions):
     data, run = root / "data", {"seconds": "90", "git_commit": 40 * "a"}
     splits = data / "splits.parquet"
     models, name = root / "models", "expression-classifier"
-    return make_ready(checkpoint, predictions, data / "faces", splits, models, name, params, CardParams(), run)
+    return make_ready(checkpoint, predictions, data / "faces", splits, models, name, params, CardParams(), run, 10)
 
 
 def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tmp_path):
@@ -75,6 +78,20 @@ def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tm
     assert json.loads((tmp_path / "models" / "ready-made" / "model.json").read_text()) == json.loads(json.dumps(facts))
     assert (facts["scores"]["n"], facts["split"]) == (14, {"fer2013": "test"})
     assert facts["scores"]["tta"] is not None
+
+
+def test_what_it_answers_for_validation_faces_lies_beside_it(version, tmp_path):
+    ready(tmp_path, *version())
+    pointer_file = tmp_path / "models" / "champion.json"
+    pointer, file = choose_model(pointer_file)
+    answers = read_log(file.parent / REFERENCE)
+    assert find_reference(pointer_file, answers).samefile(file.parent / REFERENCE)
+    assert set(answers.version) == {pointer.version}
+    splits = pd.read_parquet(tmp_path / "data" / "splits.parquet").query(
+        "dataset == 'fer2013' and split == 'validation'"
+    )
+    assert len(answers) == 10 < len(splits)
+    assert set(answers.label) <= set(splits.label)
 
 
 def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
@@ -135,6 +152,18 @@ def test_that_of_the_repository_is_whole_small_and_as_good_as_the_readme_says():
     scores, readme = facts["scores"], (ROOT / "README.md").read_text()
     for score in (scores["accuracy"], scores["macro_f1"], scores["tta"]["accuracy"]):
         assert f"{score:.3f}".lstrip("0") in readme.split("### The ready-made model")[1]
+
+
+def test_that_of_the_repository_brings_numbers_of_the_faces_that_it_is_judged_by():
+    pointer, file = choose_model(ROOT / "models" / "champion of nobody.json")
+    facts, beside = json.loads((file.parent / "model.json").read_text()), file.parent / REFERENCE
+    answers = read_log(beside)
+    assert beside.stat().st_size < 300_000  # it is part of every clone
+    assert set(pq.read_schema(beside).names) == {*SCHEMA.names, "label"}  # numbers, and no face
+    assert set(answers.version) == {pointer.version}
+    assert (len(answers), (answers.emotion == answers.label).mean()) == (
+        facts["scores"]["n"], pytest.approx(facts["scores"]["accuracy"])
+    )  # fmt: skip
 
 
 def test_that_of_the_repository_has_the_card_of_its_facts(tmp_path):

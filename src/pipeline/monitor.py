@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.answer_table import NUMBERS
-from pipeline.drift import Change, compare_means, compare_mix, compare_numbers, decide
+from pipeline.drift import Change, compare_means, compare_mix, compare_numbers, compare_share, decide, enough_draws
 from pipeline.errors import PipelineError
 from pipeline.estimate import ENOUGH, Calibrator, Score, estimate
 from pipeline.labels import LABEL_IDS, LABELS
@@ -77,9 +77,12 @@ def compare(log: pd.DataFrame, reference: pd.DataFrame, source: str, params: Mon
     _enough(f"the reference {source} has {len(reference)} answers of {name} version {version}", reference, params)
     columns = {column: tuple(_finite(table[column]) for table in (reference, window)) for column in NUMBERS}
     compared = [column for column, both in columns.items() if min(map(len, both)) >= params.minimum_rows]
+    draws = enough_draws(len(compared) + len(LABELS) + 2, params.alpha)  # and the mix, and the accuracy
+    shares = zip(LABELS, stack(reference.probabilities).T, stack(window.probabilities).T, strict=True)
     changes = [
         *(compare_numbers(column, *columns[column]) for column in compared),
         compare_mix(MIX, LABELS, reference.emotion, window.emotion),
+        *(compare_share(f"share of {label}", was, now, draws, params.seed) for label, was, now in shares),
         compare_means(ACCURACY, *columns["confidence"]),
     ]
     probabilities, known, calibrated = stack(window.probabilities), None, False
@@ -121,8 +124,7 @@ def summarize(watched: Watched) -> Sequence[str]:
         lines.append(f"not compared, because too few faces have them: {', '.join(watched.skipped)}")
     for change in sorted(watched.changes, key=lambda change: change.p_adjusted):
         if change.changed:
-            size = "PSI" if change.bins else "lost"
-            lines.append(f"changed: {change.name} ({size} {change.size:.3f}, p {change.p_adjusted:.1g})")
+            lines.append(f"changed: {change.name} ({change.measure} {change.size:.3f}, p {change.p_adjusted:.1g})")
     return [*lines, "drift" if watched.drifted else "no drift"]
 
 

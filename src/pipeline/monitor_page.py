@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.drift import SHARE_LOST
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
 from pipeline.monitor import Watched
@@ -18,7 +19,7 @@ def write_page(file: Path, watched: Watched, params: MonitorParams) -> None:
     beside = file.with_suffix(".json")
     if beside == file:
         raise PipelineError(f"{file} can not be the page: a JSON file of this name is written beside it; call it .html")
-    page = render_page("monitor.html.j2", watched=watched, params=params)
+    page = render_page("monitor.html.j2", watched=watched, params=params, share_lost=SHARE_LOST)
     with written_whole(file) as partial:
         partial.write_text(page, encoding="utf-8")
     write_json(beside, watched.describe() | {"params": params.model_dump()})

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.answer_table import REFERENCE
 from pipeline.card import READY_MADE_LICENCE, make_card, write_card
 from pipeline.card_facts import training_facts
 from pipeline.checkpoint import Checkpoint
@@ -26,6 +27,7 @@ from pipeline.pointer import READY_MADE, Pointer, write_pointer
 from pipeline.predictions import judged, judged_split, score_faces, stack
 from pipeline.predictor import Predictor
 from pipeline.recipes import Recipe
+from pipeline.reference import known_faces, write_reference
 
 MODEL_FILE, FACTS_FILE = "model.onnx", "model.json"
 LARGEST = 12_000_000  # bytes: it is part of every clone
@@ -42,8 +44,12 @@ def make_ready(
     params: EvaluateParams,
     card_params: CardParams,
     run: Mapping[str, str],
+    reference_faces: int,
 ) -> dict[str, Any]:
     """Export a version in half precision as the ready-made model, prove it, and leave it with facts, card and pointer.
+
+    Beside it lies what it answers for validation faces, which `pipeline monitor` compares with: numbers, and their
+    labels, but no face, nor which one it was.
 
     Args:
         checkpoint: the version.
@@ -55,6 +61,7 @@ def make_ready(
         params: of the scores.
         card_params: of the card.
         run: tags of the run that trained it; of them the seconds and the commit are told, where there are any.
+        reference_faces: the most validation faces of that.
 
     Returns:
         `model.json`: what the version is, and the scores that the file itself has on the faces it is judged by.
@@ -65,7 +72,7 @@ def make_ready(
     version = checkpoint.facts["version"]
     if checkpoint.facts["drawn"]:
         raise PipelineError(f"{version} learned from drawn faces; train it on real ones first")
-    target = (models / READY_MADE).parent
+    target, number = (models / READY_MADE).parent, f"ready-made {version}"
     with tempfile.TemporaryDirectory(dir=models) as folder:
         file = Path(folder) / MODEL_FILE
         export_onnx(checkpoint.network(), file, half=True, **checkpoint.export_facts())
@@ -98,12 +105,15 @@ def make_ready(
             "largest_difference": float(np.abs(stack(mine.probabilities) - stack(answered.probabilities)).max()),
         }
         card = ready_made_card(facts, card_params)  # before anything is moved
+        known = known_faces(predictions, checkpoint.recipe.data, reference_faces)
+        write_reference(Path(folder) / REFERENCE, Predictor(file, name=name, version=number), faces, known)
         target.mkdir(exist_ok=True)
-        file.replace(target / MODEL_FILE)
+        for made in (MODEL_FILE, REFERENCE):
+            (Path(folder) / made).replace(target / made)
     write_json(target / FACTS_FILE, facts)
     write_card(target, card)
     sha256 = sha256_of(target / MODEL_FILE)
-    write_pointer(models / READY_MADE, Pointer(name, f"ready-made {version}", MODEL_FILE, sha256))
+    write_pointer(models / READY_MADE, Pointer(name, number, MODEL_FILE, sha256))
     return facts
 
 

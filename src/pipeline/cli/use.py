@@ -94,6 +94,7 @@ def ready_made(
             params.evaluate,
             params.card,
             run.data.tags if run else {},
+            params.monitor.reference_faces,
         )
         scores, difference = facts["scores"], facts["largest_difference"]
         split = " and ".join(f"{name}'s {split}" for name, split in facts["split"].items())
