@@ -13,8 +13,7 @@ from pipeline.card import write_card
 from pipeline.card_files import CARD_FILES
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
-from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
-from pipeline.predictor import DETECTOR_FILE
+from pipeline.pointer import DETECTOR_FILE, Pointer, find_model, read_pointer, write_pointer
 from pipeline.variants import find_variant, offers_file, variant_file
 
 ROOT = Path(__file__).parents[1]

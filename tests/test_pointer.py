@@ -49,10 +49,13 @@ def test_model_at_an_address_is_fetched_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(pointers, "CACHE", tmp_path / "cache")
     pointer = write_model(tmp_path)
     far = Pointer("far", "1", "memory://models/1.onnx", pointer.sha256)
-    with fsspec.open(far.location, "wb") as file:
-        file.write(b"model")
-    assert find_model(tmp_path / "champion.json", far).read_bytes() == b"model"
-    fsspec.filesystem("memory").rm("/models", recursive=True)
+    system = fsspec.filesystem("memory")
+    system.pipe({"/models/1.onnx": b"model", "/models/detector.onnx": b"yunet", "/models/card.json": b"{}"})
+    found = find_model(tmp_path / "champion.json", far)
+    assert found.read_bytes() == b"model"
+    beside = {file.name: file.read_bytes() for file in found.parent.iterdir() if file != found}
+    assert beside == {"detector.onnx": b"yunet", "card.json": b"{}"}
+    system.rm("/models", recursive=True)
     assert find_model(tmp_path / "champion.json", far).read_bytes() == b"model"
     with pytest.raises(PipelineError, match="can not be reached"):
         find_model(tmp_path / "champion.json", Pointer("far", "2", "memory://models/2.onnx", "0" * 64))

@@ -24,8 +24,8 @@ from pipeline.files import write_json
 from pipeline.labels import LABELS
 from pipeline.params import EvaluateParams
 from pipeline.parity import some_of
-from pipeline.pointer import Pointer, find_model, move_pointer, read_pointer
-from pipeline.predictor import DETECTOR_FILE, Predictor
+from pipeline.pointer import DETECTOR_FILE, Pointer, find_model, move_pointer, read_pointer
+from pipeline.predictor import Predictor
 from pipeline.stages import package, promote
 from pipeline.stages.evaluate import evaluate
 
@@ -183,7 +183,8 @@ def test_every_decision_is_a_run_of_its_own_with_a_report(promoted):
     kept = Path(client.download_artifacts(refused.info.run_id, "promotion.md")).read_text()
     assert kept == (promoted / "reports" / "promotion.md").read_text()
     assert "# v1 is refused: expression-classifier-sample" in kept
-    assert "on which 1 decision was taken before" in kept
+    assert "Judged on 56 test faces, on which 1 decision was taken before." in kept
+    assert "for all of them together, this one would need a p of at most 0.0083." in kept  # .05 / (2 * 3)
     assert (
         "| more right | **no** | 0 faces only the candidate has right, 8 only the champion: p = 1 (above 0.05) |"
         in kept

@@ -9,7 +9,7 @@ from pipeline.detectors import YuNet
 from pipeline.embedding import Projection
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
-from pipeline.predictor import DETECTOR_FILE
+from pipeline.pointer import DETECTOR_FILE
 from pipeline.registry import MODEL_FILE
 from pipeline.signature import write_signature
 from pipeline.torchscript import TORCHSCRIPT_FILE, export_torchscript

@@ -12,8 +12,7 @@ import yaml
 
 from pipeline.card_files import CARD_FILES, TEXT_FILE
 from pipeline.errors import PipelineError
-from pipeline.pointer import Pointer, find_model, read_pointer, write_pointer
-from pipeline.predictor import DETECTOR_FILE
+from pipeline.pointer import DETECTOR_FILE, Pointer, find_model, read_pointer, write_pointer
 from pipeline.variants import find_variant, offers_file, read_offers, variant_file
 
 NAME = "expression_service"

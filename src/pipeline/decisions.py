@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
 
 from pipeline import tracking
+from pipeline.files import read_output
 from pipeline.templates import render_markdown
 
 REPORT, NUMBERS = "promotion.md", "promotion.json"
@@ -31,6 +33,33 @@ def count_looks(client: MlflowClient, name: str, faces_sha256: str) -> int:
     condition = f"tags.faces_sha256 = '{faces_sha256}' and tags.model = '{name}' and tags.outcome != 'begun'"
     place = [experiment.experiment_id]
     return sum(1 for _ in tracking.every(lambda token: client.search_runs(place, condition, page_token=token)))
+
+
+def level_of_all(alpha: float, looks: int) -> float:
+    """Return the level at which the next decision keeps `alpha` for all decisions on the same faces together.
+
+    Of the k-th that is alpha / (k (k + 1)): however many come, these add up to no more than alpha. The gate decides by
+    `alpha` at each, or no champion could be replaced for long; the report says what this stricter promise would take.
+
+    Args:
+        alpha: of all.
+        looks: decisions that were taken before.
+    """
+    return alpha / ((looks + 1) * (looks + 2))
+
+
+def read_champions(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the champions that the last decisions left, by registered model.
+
+    Where a real champion stays and all versions in `run` are drawn ones, there is none under its name.
+
+    Args:
+        file: `promotion.json`, as the promote stage writes it.
+
+    Raises:
+        PipelineError: if it is missing or damaged.
+    """
+    return {entry["model"]: entry["champion"] for entry in read_output(file, "promote")["decisions"]}
 
 
 def write_report(decision: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from pipeline.card import make_card, write_card
 from pipeline.card_facts import gather_facts
 from pipeline.card_files import CARD_FILES
 from pipeline.checkpoint import Checkpoint, load_checkpoint
-from pipeline.decisions import count_looks, identify, logged
+from pipeline.decisions import count_looks, identify, level_of_all, logged
 from pipeline.embedding import fit_projection
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
@@ -58,6 +58,23 @@ class Evidence:
     metrics: Path
     valid_data: bool
 
+    def choices(self, candidates: int) -> int:
+        """Return among how many of the candidates these very faces chose: all, where they ranked them as well."""
+        return candidates if "validation" in set(self.faces.split) else 1
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A version that is decided about, and the SHA-256 of its weights, which a large one takes seconds to tell."""
+
+    checkpoint: Checkpoint
+    weights_sha256: str
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return str(self.checkpoint.facts["version"])
+
 
 class Gatekeeper:
     """Decides about the candidates of one registered model, and carries the decision out."""
@@ -85,25 +102,27 @@ class Gatekeeper:
         """
         ranking = self._rank(evidence.predictions)
         free = next((entry for entry in ranking if not entry["note"]), ranking[0])
-        checkpoint = load_checkpoint(self.models / (forced.version if forced else free["version"]))
-        if self.champion and self.champion.tags.get("weights_sha256") == checkpoint.sha256():
-            return self._keep(checkpoint, evidence, ranking, forced)
+        chosen = next(entry for entry in ranking if entry["version"] == forced.version) if forced else free
+        contender = Contender(load_checkpoint(self.models / chosen["version"]), chosen["weights_sha256"])
+        if self.champion and self.champion.tags.get("weights_sha256") == contender.weights_sha256:
+            return self._keep(contender, evidence, ranking, forced)
+        checkpoint = contender.checkpoint
         with tempfile.TemporaryDirectory() as partial:
             folder = Path(partial) / "model"
-            answered = evidence.predictions[checkpoint.facts["version"]]
+            answered = evidence.predictions[contender.version]
             known = known_faces(answered, checkpoint.recipe.data, self.params.monitor.reference_faces)
             projection = fit_projection(checkpoint, evidence.folder, known)
             write_artifact(checkpoint, folder, self.params.faces.yunet, projection)
-            verdict = self._judge(checkpoint, folder, evidence, ranking, forced)
+            verdict = self._judge(contender, folder, evidence, ranking, forced)
             outcome = "forced" if forced else "promoted" if verdict.promoted else "refused"
-            decision = self._describe(checkpoint, verdict, evidence, ranking, outcome)
+            decision = self._describe(contender, verdict, evidence, ranking, outcome)
             if outcome == "refused":
                 with logged(self.client, decision):
                     return decision
             decision["forced"] = forced and forced.why
-            predictor = Predictor(folder / registry.MODEL_FILE, name=self.name, version=checkpoint.facts["version"])
+            predictor = Predictor(folder / registry.MODEL_FILE, name=self.name, version=contender.version)
             write_reference(folder / REFERENCE, predictor, evidence.folder, known)
-            self._promote(checkpoint, folder, decision, evidence)
+            self._promote(contender, folder, decision, evidence)
         return decision
 
     def _settle(self) -> None:
@@ -115,40 +134,42 @@ class Gatekeeper:
         ranking = rank(predictions)
         aside = history.set_aside(self.client, self.name)
         for entry in ranking:
-            event = aside.get(load_checkpoint(self.models / entry["version"]).sha256())
+            entry["weights_sha256"] = load_checkpoint(self.models / entry["version"]).sha256()
+            event = aside.get(entry["weights_sha256"])
             entry["note"] = f"was set aside by {event.kind} at {event.at}: {event.why}" if event else ""
         return ranking
 
     def _keep(
-        self, checkpoint: Checkpoint, evidence: Evidence, ranking: list[dict[str, Any]], forced: Forced | None
+        self, contender: Contender, evidence: Evidence, ranking: list[dict[str, Any]], forced: Forced | None
     ) -> dict[str, Any]:
         """Return the decision where the best candidate is the champion: there is nothing to decide, or to log."""
         assert self.last is not None  # there is a champion
-        version = checkpoint.facts["version"]
+        version = contender.version
         if forced:
             raise PipelineError(f"{version} is the champion already")
         predicted = evidence.predictions[version].set_index("face_id").predicted.loc[evidence.faces.face_id]
         score = macro_f1(evidence.faces.label_id.to_numpy(), predicted.to_numpy())
         since = f"{version} is the champion already, by {self.last.kind} at {self.last.at}: {self.last.why}"
         verdict = Verdict((Check("new", False, since),), score, score)
-        return self._describe(checkpoint, verdict, evidence, ranking, "kept")
+        return self._describe(contender, verdict, evidence, ranking, "kept")
 
     def _judge(
         self,
-        checkpoint: Checkpoint,
+        contender: Contender,
         folder: Path,
         evidence: Evidence,
         ranking: list[dict[str, Any]],
         forced: Forced | None,
     ) -> Verdict:
-        faces, version, file = evidence.faces, checkpoint.facts["version"], folder / registry.MODEL_FILE
+        checkpoint, version = contender.checkpoint, contender.version
+        faces, file = evidence.faces, folder / registry.MODEL_FILE
         predictor = Predictor(file, name=self.name, version=version)
         some = read_images(evidence.folder, some_of(faces, self.params.package.faces))
         prove_parity(checkpoint, predictor, open_formats(folder, predictor), some, self.params.package.tolerance)
         face = predictor.stack(predictor.faces(some[0], detect=False))
         candidate = Candidate(
             valid_data=evidence.valid_data,
-            dirty={"true": True, "false": False}.get(self._run(checkpoint).data.tags.get("git_dirty", "")),
+            dirty={"true": True, "false": False}.get(self._run(contender).data.tags.get("git_dirty", "")),
             megabytes=file.stat().st_size / 1e6,
             milliseconds=measure_milliseconds([predictor], face)[0],
         )
@@ -166,7 +187,7 @@ class Gatekeeper:
             champion,
             candidate,
             self.params.promote,
-            choices=len(ranking) if "validation" in set(faces.split) else 1,
+            choices=evidence.choices(len(ranking)),
         )
         if note := next(entry["note"] for entry in ranking if entry["version"] == version):
             broken.append(Check("not set aside", False, f"it {note}"))
@@ -181,35 +202,38 @@ class Gatekeeper:
 
     def _describe(
         self,
-        checkpoint: Checkpoint,
+        contender: Contender,
         verdict: Verdict,
         evidence: Evidence,
         ranking: list[dict[str, Any]],
         outcome: str,
     ) -> dict[str, Any]:
         faces_sha256 = identify(evidence.faces)
+        looks = count_looks(self.client, self.name, faces_sha256)
         return {
             **verdict.numbers(),
             "promoted": outcome in ("promoted", "forced"),
             "outcome": outcome,
             "model": self.name,
-            "candidate": checkpoint.facts["version"],
-            "weights_sha256": checkpoint.sha256(),
+            "candidate": contender.version,
+            "weights_sha256": contender.weights_sha256,
             "forced": None,
             "faces": len(evidence.faces),
+            "splits": sorted(set(evidence.faces.split)),
             "faces_sha256": faces_sha256,
-            "looks": count_looks(self.client, self.name, faces_sha256),
+            "looks": looks,
+            "level_of_all": level_of_all(self.params.promote.alpha / evidence.choices(len(ranking)), looks),
             "ranking": ranking,
             "champion": self.champion and _name(self.champion, verdict.champion_macro_f1),
         }
 
-    def _promote(self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any], evidence: Evidence) -> None:
+    def _promote(self, contender: Contender, folder: Path, decision: dict[str, Any], evidence: Evidence) -> None:
         """Register the candidate, and let it be champion, unless somebody else changed that meanwhile.
 
         It may be registered already, by one who was interrupted. Until the event is written nothing has happened, and
         behind it whoever comes next carries it out (see `pipeline.history`).
         """
-        version = self._register(checkpoint, folder, decision, evidence)
+        version = self._register(contender, folder, decision, evidence)
         registry.fetch(version, self.models)  # what can not be had must not become champion
         decision["champion"] = _name(version, decision["candidate_macro_f1"])
         kind: history.Kind = "forced promotion" if decision["forced"] else "promotion"
@@ -218,18 +242,19 @@ class Gatekeeper:
         self._settle()
 
     def _register(
-        self, checkpoint: Checkpoint, folder: Path, decision: dict[str, Any], evidence: Evidence
+        self, contender: Contender, folder: Path, decision: dict[str, Any], evidence: Evidence
     ) -> ModelVersion:
         model_sha256 = sha256_of(folder / registry.MODEL_FILE)
         if same := registry.find_same(self.client, self.name, model_sha256):
             return same
-        run, made_of = self._run(checkpoint), lineage.gather(checkpoint.recipe.data)
+        checkpoint, run = contender.checkpoint, self._run(contender)
+        made_of = lineage.gather(checkpoint.recipe.data)
         write_json(folder / lineage.FILE, made_of)
         self._write_card(checkpoint, run, folder, decision, evidence)
         tags = {
-            "recipe": checkpoint.facts["version"],
+            "recipe": contender.version,
             "scale": checkpoint.facts["scale"],
-            "weights_sha256": checkpoint.sha256(),
+            "weights_sha256": contender.weights_sha256,
             "model_sha256": model_sha256,
             "test_macro_f1": f"{decision['candidate_macro_f1']:.6f}",
             "faces_sha256": decision["faces_sha256"],
@@ -251,10 +276,10 @@ class Gatekeeper:
         for name in CARD_FILES:
             self.client.log_artifact(run.info.run_id, str(folder / name), "card")
 
-    def _run(self, checkpoint: Checkpoint) -> Run:
+    def _run(self, contender: Contender) -> Run:
         """Return the run that made the weights, or one in its place if the tracking store lost it."""
-        version = checkpoint.facts["version"]
-        return self.client.get_run(tracking.run_of(self.client, version, checkpoint.facts, checkpoint.sha256()))
+        facts = contender.checkpoint.facts
+        return self.client.get_run(tracking.run_of(self.client, contender.version, facts, contender.weights_sha256))
 
 
 def _name(champion: ModelVersion, score: float | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import bentoml
 
 from pipeline import history, tracking
 from pipeline.checkpoint import load_checkpoint
-from pipeline.files import read_json, read_output
+from pipeline.decisions import read_champions
+from pipeline.files import read_json
 from pipeline.params import Params
 from pipeline.pointer import read_pointer
 from pipeline.sources.fingerprint import fingerprint
@@ -51,8 +52,7 @@ def stale_stages(pointer_file: Path, promotion: Path, package: Path) -> list[str
     pointer = read_pointer(pointer_file)
     with tracking.answering():
         last = history.settle(tracking.connect(), pointer.name)
-    decided = {entry["model"]: entry["champion"] for entry in read_output(promotion, "promote")["decisions"]}
-    known = decided.get(pointer.name)  # none, where a real champion stays, and all versions in `run` are drawn ones
+    known = read_champions(promotion).get(pointer.name)
     if last is None or last.version != pointer.version or (known and known["version"] != pointer.version):
         return ["promote", "package"]
     packaged = read_json(package)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.card_files import CARD_FILES
 from pipeline.errors import PipelineError
 from pipeline.files import reached, sha256_of, write_json, written_whole
 
 SAMPLE_SUFFIX = "-sample"
 READY_MADE = Path("ready-made") / "champion.json"
 CACHE = Path("~/.cache/expression-pipeline")
+DETECTOR_FILE = "detector.onnx"
+BESIDE = (DETECTOR_FILE, *CARD_FILES)  # of a model, where it has them
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,20 @@ def choose_model(pointer_file: Path) -> tuple[Pointer, Path]:
 
 
 def _fetch(pointer: Pointer) -> Path:
-    """Copy a model from an address into the cache, once for each content."""
-    model = CACHE.expanduser() / f"{pointer.sha256}.onnx"
+    """Copy a model from an address into the cache, with its detector and card, once for each content."""
+    model = CACHE.expanduser() / pointer.sha256 / "model.onnx"
     if model.is_file():
         return model
     with reached(pointer.location):
         import fsspec  # not in the Bento, whose pointer is always relative
 
-        with fsspec.open(pointer.location, "rb") as source:
-            content = source.read()
+        system, path = fsspec.core.url_to_fs(pointer.location)
+        content = system.cat_file(path)
+        folder = path.rpartition("/")[0]
+        beside = {name: system.cat_file(f"{folder}/{name}") for name in BESIDE if system.exists(f"{folder}/{name}")}
     if hashlib.sha256(content).hexdigest() != pointer.sha256:
         raise PipelineError(f"the model at {pointer.location} is not the one its pointer names: its SHA-256 differs")
-    with written_whole(model) as partial:
-        partial.write_bytes(content)
+    for name, found in {**beside, model.name: content}.items():  # the model last: where it is, all is
+        with written_whole(model.with_name(name)) as partial:
+            partial.write_bytes(found)
     return model

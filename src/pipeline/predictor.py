@@ -17,14 +17,13 @@ from pipeline.faces import Detector, Face, crop
 from pipeline.labels import LABELS
 from pipeline.mirroring import averaged, shown
 from pipeline.options import TOP
-from pipeline.pointer import SAMPLE_SUFFIX
+from pipeline.pointer import DETECTOR_FILE, SAMPLE_SUFFIX
 from pipeline.runtimes import ONNXRUNTIME, Computation, Session, open_onnxruntime, open_session
 from pipeline.transforms import Image, decode, resize
 from pipeline.variants import FULL
 
 log = logging.getLogger(__name__)
 
-DETECTOR_FILE = "detector.onnx"
 MAX_BATCH = 64
 SAMPLE_WARNING = "trained on drawn faces to try out the pipeline; not for real use"
 NO_FACE = "no face was found in the image; send a ready crop with ?detect=false"

@@ -87,12 +87,12 @@ def _check(params: Params) -> None:
 
 
 def _champion() -> str:
+    from pipeline.decisions import read_champions
     from pipeline.files import read_output
 
     if not PROMOTION.exists() or not PACKAGE.exists():
         raise PipelineError("there is no champion yet; run `make repro` first")
     packaged = read_output(PACKAGE, "package")
-    decided = {entry["model"]: entry["champion"] for entry in read_output(PROMOTION, "promote")["decisions"]}
-    mine = decided.get(packaged["model"])  # none, where a real champion stays, and all versions in `run` are drawn ones
+    mine = read_champions(PROMOTION).get(packaged["model"])
     score = f" (recipe {mine['recipe']}), macro-F1 {mine['macro_f1']:.3f} on the test faces" if mine else ""
     return f"champion: {packaged['model']} version {packaged['version']}{score}; Bento {packaged['bento']}"
