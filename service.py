@@ -32,6 +32,7 @@ from pipeline.endpoint import OverloadedError, create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain  # noqa: E402
 from pipeline.faces import Face  # noqa: E402
+from pipeline.gathering import Gathered  # noqa: E402
 from pipeline.keeper import keep  # noqa: E402
 from pipeline.lifeline import Lifeline, hold  # noqa: E402
 from pipeline.live import load_limits  # noqa: E402
@@ -45,7 +46,7 @@ from pipeline.protection.exposure import KEYS, read_exposure  # noqa: E402
 from pipeline.screening import load_rule  # noqa: E402
 from pipeline.session import Seen  # noqa: E402
 from pipeline.slots import SLOTS, Served, Slots, read_slots, write_slots  # noqa: E402
-from pipeline.transforms import Image, decode, encode  # noqa: E402
+from pipeline.transforms import Image, decode, decodes_at_once, encode  # noqa: E402
 from pipeline.variants import FULL, offers_file  # noqa: E402
 from pipeline.watching import Options, Watch  # noqa: E402
 
@@ -59,6 +60,9 @@ SLOTS_FILE = "FER_SLOTS"  # set here, for the processes that are started
 WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
 LOOK_EVERY = 1.0  # seconds between two looks at the pointer
 LOOK_AGAIN = 10.0  # seconds, where it names what can not be served
+# BentoML makes spans of every request also where nobody collects them, which costs more than reading a small picture.
+# Who wants traces says so in a configuration of BentoML's, and has the last word then.
+TRACING: Any = {} if any(name.startswith("BENTOML_CONFIG") for name in os.environ) else {"excluded_urls": ["/"]}
 VIDEOS_WAITING = 8  # while others are watched
 VIDEO_SECONDS = 50.0  # for one, its waiting included
 
@@ -136,6 +140,7 @@ def _stamps(served: Served) -> list[tuple[int, int] | None]:
     metrics={"enabled": False},  # ours are at /metrics; BentoML's would keep every path that anybody ever asked for
     # After 100 requests BentoML closes a pool of connections with requests still in it, and those fail.
     runner_connection={"max_requests": 10**9, "max_age": 1e9},
+    tracing=TRACING,
 )
 class ExpressionClassifier:
     """The network, one batch at a time; two of them while the service goes over from one to the other."""
@@ -191,6 +196,7 @@ class ExpressionClassifier:
     traffic={"timeout": EXPOSURE.request_seconds + 5},  # `Protection` is first, and answers in our form
     logging={"access": {"enabled": not EXPOSURE.log_requests}},
     metrics={"enabled": False},
+    tracing=TRACING,
     runner_probe={"enabled": False},  # it waits for a dead network; `Lifeline` knows
 )
 @bentoml.asgi_app(create_app(bentoml.get_current_service))
@@ -210,6 +216,7 @@ class ExpressionService:
         self._videos = anyio.CapacityLimiter(max(1, count_cores() // 2))
         self._computed = dict[str, dict[str, Any]]()  # what by, by slot
         self._busy = Counter[str]()  # requests in each slot
+        self._gathered = {slot: Gathered(partial(self._send, slot), MAX_BATCH) for slot in SLOTS}
         self._log = open_log()
 
     @bentoml.on_deployment
@@ -285,7 +292,10 @@ class ExpressionService:
         predictor, slot = self._predictor, self._slots.current  # to the end, also if the pointer moves meanwhile
         self._busy[slot] += 1
         try:
-            found, looks = await run_sync(self._find, predictor, image, options.detect, limiter=self._threads)
+            if not options.detect and decodes_at_once(image):
+                found, looks = self._find(predictor, image, options.detect)
+            else:
+                found, looks = await run_sync(self._find, predictor, image, options.detect, limiter=self._threads)
             faces = shown(predictor.stack(found), options.tta)
             outputs = await self._classify(faces, slot) if found else np.empty((0, 7), np.float32)
         finally:
@@ -414,11 +424,14 @@ class ExpressionService:
         await self._warm_up(self._predictor, self._slots.current)
 
     async def _classify(self, faces: np.ndarray, slot: str) -> np.ndarray:
+        with timed("network"):
+            return await self._gathered[slot](faces)
+
+    async def _send(self, slot: str, faces: np.ndarray) -> np.ndarray:
         network = self.classifier.to_async
         classify = network.classify_a if slot == SLOTS[0] else network.classify_b
         parts = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
-        with timed("network"):
-            return np.concatenate([await self._lifeline.ask(partial(classify, part)) for part in parts])
+        return np.concatenate([await self._lifeline.ask(partial(classify, part)) for part in parts])
 
 
 # Before all routes, BentoML's own too; what is refused is counted.
