@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes lint ui serve champion constraints clean bench-operation
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes bench-serve lint ui serve champion constraints clean bench-operation
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,6 +47,10 @@ bench-rollback: install ## load the service at half of its capacity, and roll ba
 
 bench-runtimes: install ## measure ONNX Runtime and OpenVINO in every precision
 	$(BIN)/python benchmarks/runtimes.py
+
+bench-serve: install ## measure the service beside FastAPI, LitServe, eager torch and no server at all
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python benchmarks/serving.py
 
 bench-memory: install ## measure time and peak memory of the data stages on 200,000 faces
 	$(BIN)/python benchmarks/memory.py

@@ -9,6 +9,7 @@ in the midst of it somebody types `pipeline rollback`. The generator of the load
 import argparse
 import asyncio
 import collections
+import json
 import os
 import signal
 import socket
@@ -18,12 +19,11 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import requests
 import torch
+from load import Answer, Load, post
 
 from pipeline import history, registry, tracking
 from pipeline.export import export_onnx
@@ -39,16 +39,6 @@ RECIPE = "v8"
 CLIENTS, CAPACITY_SECONDS = 16, 10.0
 BEFORE = 0.3  # of the time goes by before the rollback
 WINDOW = 5.0  # seconds from the rollback's command on that are told apart
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One request: when it was sent and how long it took, in seconds, and the version that answered, or what failed."""
-
-    sent: float
-    took: float
-    version: str
-    failure: str
 
 
 def register_two(folder: Path) -> Path:
@@ -74,66 +64,43 @@ def register_two(folder: Path) -> Path:
     return pointer_file
 
 
-async def ask(session: aiohttp.ClientSession, picture: bytes, began: float) -> Answer:
-    """Send one picture."""
-    sent, version, failure = time.monotonic(), "", ""
-    try:
-        async with session.post("/predict?detect=false", data=picture) as answer:
-            content = await answer.json()
-            version, failure = content.get("model", {}).get("version", ""), content.get("error", "")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        failure = repr(error)
-    return Answer(sent - began, time.monotonic() - sent, version, failure)
-
-
-async def measure_capacity(session: aiohttp.ClientSession, picture: bytes, lasting: float) -> float:
+async def measure_capacity(port: int, request: bytes, lasting: float) -> float:
     """Return the requests a second that are answered where each client waits for its answer."""
-    began = time.monotonic()
-
-    async def go_on() -> int:
-        count = 0
-        while time.monotonic() - began < lasting:
-            count += not (await ask(session, picture, began)).failure
-        return count
-
-    answered = sum(await asyncio.gather(*(go_on() for _ in range(CLIENTS))))
-    return answered / (time.monotonic() - began)
+    load = Load(port, [request])
+    await load.closed_loop(CLIENTS, seconds=lasting)
+    load.close()
+    return sum(not answer.failure for answer in load.answers) / load.elapsed
 
 
 async def ask_steadily(
-    session: aiohttp.ClientSession, picture: bytes, rate: float, lasting: float, folder: Path
+    port: int, request: bytes, rate: float, lasting: float, folder: Path
 ) -> tuple[list[Answer], float]:
     """Send requests at a rate, roll back meanwhile, and return all answers and when the command was given."""
-    began, waiting = time.monotonic(), []
-    at = BEFORE * lasting
-    rollback = None
-    for number in range(int(rate * lasting)):
-        await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-        waiting.append(asyncio.create_task(ask(session, picture, began)))
-        if rollback is None and number / rate >= at:
-            at = time.monotonic() - began
-            command = [
-                sys.executable,
-                "-c",
-                "from pipeline.cli import main; main()",
-                "rollback",
-                "--why",
-                "a benchmark",
-            ]
-            rollback = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=subprocess.DEVNULL)
-    answers = list(await asyncio.gather(*waiting))
-    if rollback is None or await rollback.wait():
+    load = Load(port, [request])
+    loading = asyncio.create_task(load.open_loop(rate, lasting))
+    await asyncio.sleep(BEFORE * lasting)
+    at, main = load.elapsed, "from pipeline.cli import main; main()"
+    command = [sys.executable, "-c", main, "rollback", "--why", "a benchmark"]
+    rollback = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=subprocess.DEVNULL)
+    await loading
+    load.close()
+    if await rollback.wait():
         sys.exit("the rollback failed")
-    return answers, at
+    return load.answers, at
+
+
+def version_of(answer: Answer) -> str:
+    """Return the version that answered."""
+    return str(json.loads(answer.body)["model"]["version"])
 
 
 def report(answers: list[Answer], at: float) -> None:
     """Print what failed, who answered, and how long it took before, during and after."""
     failures = collections.Counter(answer.failure for answer in answers if answer.failure)
-    versions = collections.Counter(answer.version for answer in answers if not answer.failure)
+    versions = collections.Counter(version_of(answer) for answer in answers if not answer.failure)
     print(f"  {len(answers)} requests, {sum(failures.values())} failed {dict(failures) or ''}")
     print("  answers by version: " + ", ".join(f"{name}: {count}" for name, count in sorted(versions.items())))
-    after = [answer.sent + answer.took for answer in answers if answer.version == "1"]
+    after = [answer.sent + answer.took for answer in answers if not answer.failure and version_of(answer) == "1"]
     if after:
         print(f"  the first answer of the other version came {min(after) - at:.1f} s after the command was given")
     parts = {
@@ -149,13 +116,12 @@ def report(answers: list[Answer], at: float) -> None:
 async def run(port: int, seconds: float, folder: Path) -> None:
     """Measure the service at a port."""
     picture = next(content for path, content in draw("affectnet", 3) if path.endswith(".jpg"))
-    timeout, limit = aiohttp.ClientTimeout(30), aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout, connector=limit) as session:
-        await measure_capacity(session, picture, CAPACITY_SECONDS / 2)  # does not count
-        capacity = await measure_capacity(session, picture, CAPACITY_SECONDS)
-        print(f"{CLIENTS} clients, each waiting for its answer: {capacity:.0f} requests/s")
-        print(f"at half of it for {seconds:.0f} s, across a rollback:")
-        report(*await ask_steadily(session, picture, capacity / 2, seconds, folder))
+    request = post("/predict?detect=false", picture)
+    await measure_capacity(port, request, CAPACITY_SECONDS / 2)  # does not count
+    capacity = await measure_capacity(port, request, CAPACITY_SECONDS)
+    print(f"{CLIENTS} clients, each waiting for its answer: {capacity:.0f} requests/s")
+    print(f"at half of it for {seconds:.0f} s, across a rollback:")
+    report(*await ask_steadily(port, request, capacity / 2, seconds, folder))
 
 
 def wait_until_ready(port: int, server: "subprocess.Popen[bytes]") -> None:
