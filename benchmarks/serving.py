@@ -45,6 +45,7 @@ OTHER_ROUNDS = 2  # where there is no target
 STEADY_SHARE, OVERLOAD_SHARE = 0.5, 2.0  # of what the machine can, as requests a second
 SUSTAINED_SECONDS = 60.0
 LEAST_EACH = 2.5  # requests of a client, so that beginning and end weigh little
+LEAST_STEADY = 4  # requests at a fixed rate
 ALONE_SHARE = 0.5  # of the requests, for a client that is alone
 BATCH_SIZES = (8, 32)  # that the process without a server tries
 SMALL = "v8"  # beside it, `networks.LARGE`
@@ -184,9 +185,10 @@ class Arena:
     def steady(self, rounds: int) -> None:
         """Send requests at a fixed rate, whether or not those before are answered."""
         rate = STEADY_SHARE * self.speed
+        seconds = max(2 * self._seconds, LEAST_STEADY / rate)
         for number in range(rounds):
             for name in turned(self.servers, number):
-                self.measure(f"{rate:.0f} requests a second", name, rate=rate, seconds=2 * self._seconds)
+                self.measure(f"{rate:.3g} requests a second", name, rate=rate, seconds=seconds)
 
     def endure(self, seconds: float) -> None:
         """Let 64 clients ask for long, then ask for more than the machine can, and then for faces in whole pictures."""

@@ -107,13 +107,13 @@ def judge(legs: Legs, model: str) -> list[Target]:
         return legs.ratios(model, (kind, OURS), (kind, other), lambda leg: leg.rate)
 
     small, crowd = model == "v8", "32 clients"
-    compare(f"{crowd}, requests/s of {RAW}", None if small else 0.9, rates(crowd, RAW))
+    compare(f"{crowd}, requests/s against {RAW}", None if small else 0.9, rates(crowd, RAW))
     for other in (PLAIN, LITSERVE, EAGER):
-        compare(f"{crowd}, requests/s of {other}", None if small and other == PLAIN else 1.0, rates(crowd, other))
-    compare(f"predict_batch of 32, images/s of {RAW}", 0.75 if small else None, rates("batches", RAW))
+        compare(f"{crowd}, requests/s against {other}", None if small and other == PLAIN else 1.0, rates(crowd, other))
+    compare(f"predict_batch of 32, images/s against {RAW}", 0.75 if small else None, rates("batches", RAW))
     for kind in (ALONE, AFTER_CROWD):
         p50s = legs.ratios(model, (kind, OURS), (ALONE, PLAIN), lambda leg: leg.percentile(50))
-        compare(f"{kind}, p50 of {PLAIN} alone", None if small else 1.3, p50s, most=True)
+        compare(f"{kind}, p50 against {PLAIN} alone", None if small else 1.3, p50s, most=True)
     for leg in legs.of(model, "sustained", OURS):
         seconds = len(leg.took) / leg.rate
         found = f"{leg.errors} of {leg.errors + len(leg.took):,} in {seconds:.0f} s"
