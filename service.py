@@ -40,7 +40,7 @@ from pipeline.meters import Metered, State, count_answer, count_in, meters, time
 from pipeline.mirroring import averaged, shown  # noqa: E402
 from pipeline.options import ImageOptions  # noqa: E402
 from pipeline.pointer import READY_MADE, choose_model  # noqa: E402
-from pipeline.predictor import MAX_BATCH, NO_FACE, Predictor  # noqa: E402
+from pipeline.predictor import AT_A_TIME, MAX_BATCH, NO_FACE, Predictor  # noqa: E402
 from pipeline.protection.chain import ROUTES, Protection, who_may_ask  # noqa: E402
 from pipeline.protection.exposure import KEYS, read_exposure  # noqa: E402
 from pipeline.screening import load_rule  # noqa: E402
@@ -63,6 +63,7 @@ LOOK_AGAIN = 10.0  # seconds, where it names what can not be served
 # BentoML makes spans of every request also where nobody collects them, which costs more than reading a small picture.
 # Who wants traces says so in a configuration of BentoML's, and has the last word then.
 TRACING: Any = {} if any(name.startswith("BENTOML_CONFIG") for name in os.environ) else {"excluded_urls": ["/"]}
+FACES_A_CALL = 2 * AT_A_TIME  # of many requests; few enough that others are read and answered meanwhile
 VIDEOS_WAITING = 8  # while others are watched
 VIDEO_SECONDS = 50.0  # for one, its waiting included
 
@@ -216,7 +217,7 @@ class ExpressionService:
         self._videos = anyio.CapacityLimiter(max(1, count_cores() // 2))
         self._computed = dict[str, dict[str, Any]]()  # what by, by slot
         self._busy = Counter[str]()  # requests in each slot
-        self._gathered = {slot: Gathered(partial(self._send, slot), MAX_BATCH) for slot in SLOTS}
+        self._gathered = {slot: Gathered(partial(self._send, slot), FACES_A_CALL) for slot in SLOTS}
         self._log = open_log()
 
     @bentoml.on_deployment
