@@ -195,7 +195,8 @@ class ExpressionClassifier:
     name="expression_service",
     workers=1,
     traffic={"timeout": EXPOSURE.request_seconds + 5},  # `Protection` is first, and answers in our form
-    logging={"access": {"enabled": not EXPOSURE.log_requests}},
+    # BentoML's log takes a declared type for UTF-8, and where it is not, the answer loses its body.
+    logging={"access": {"enabled": not EXPOSURE.log_requests, "request_content_type": False}},
     metrics={"enabled": False},
     tracing=TRACING,
     runner_probe={"enabled": False},  # it waits for a dead network; `Lifeline` knows

@@ -185,6 +185,7 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         ],
         exception_handlers=dict.fromkeys([HTTPException, *STATUS, Exception], _refuse),
     )
+    app.router.redirect_slashes = False  # it would send an upload on to whatever Host the request names
     return _Opaque(app)
 
 

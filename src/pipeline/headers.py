@@ -16,6 +16,9 @@ PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 START_OF_SCAN, END = b"\xff\xda", b"\xff\xd9"
 MAX_SCANS = 64  # writers use up to about twenty
 
+# PNG: notes that the decoder unpacks, to a thousand times their size; a profile or a text has some kilobytes.
+COMPRESSED_PNG = frozenset({b"zTXt", b"iCCP"})
+MAX_COMPRESSED = 1 << 20
 ANIMATED_PNG = frozenset({b"acTL", b"fcTL", b"fdAT"})
 ANIMATED_WEBP, ALPHA_WEBP = 0x02, 0x10
 
@@ -34,7 +37,8 @@ def read_header(data: bytes) -> Header | None:
     """Return what the bytes of a JPEG, PNG, WebP or BMP file announce, or nothing if they are none or an animation.
 
     Raises:
-        ValueError, struct.error: if the header is broken or cut off, or a JPEG has no end or too many scans.
+        ValueError, struct.error: if the header is broken or cut off, a JPEG has no end or too many scans, or a PNG
+            too many compressed notes.
     """
     if data.startswith(JPEG):
         return _jpeg(data)
@@ -88,7 +92,7 @@ def _jpeg(data: bytes) -> Header:
 
 def _png(data: bytes) -> Header | None:
     width, height, colour = struct.unpack_from(">IIxB", data, 16)
-    alpha, at, name = colour in (4, 6), len(PNG), b""
+    alpha, at, name, compressed = colour in (4, 6), len(PNG), b"", 0
     if data[12:16] != b"IHDR":
         raise ValueError("the first chunk is not the header")
     while name != b"IEND":  # OpenCV makes room for as many bytes as a chunk says it has, before it looks for them
@@ -96,10 +100,19 @@ def _png(data: bytes) -> Header | None:
         if name in ANIMATED_PNG:  # where its chunks are out of order, OpenCV gives memory that nobody wrote
             return None
         alpha |= name == b"tRNS"
+        if name in COMPRESSED_PNG or (name == b"iTXt" and _is_compressed(data, at + 8)):
+            compressed += length
         at += length + 12
     if length:
         raise ValueError("the last chunk is not empty")
+    if compressed > MAX_COMPRESSED:
+        raise ValueError("too much is told beside the picture")
     return Header(width, height, alpha)
+
+
+def _is_compressed(data: bytes, text: int) -> bool:
+    flag = data.find(b"\0", text) + 1  # behind the keyword
+    return data[flag : flag + 1] == b"\1"
 
 
 def _bmp(data: bytes) -> Header:

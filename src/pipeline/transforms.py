@@ -47,7 +47,8 @@ def decode(data: bytes) -> Image:
     Raises:
         UnsupportedImageError: if the bytes are none of the four formats, or an animation.
         ImageTooLargeError: if the header announces more than `MAX_PIXELS` pixels; nothing was decoded then.
-        ImageError: if the bytes are empty, cut off or broken, or a JPEG has more scans than any writer makes.
+        ImageError: if the bytes are empty, cut off or broken, a JPEG has more scans than any writer makes, or a PNG has
+            more compressed notes beside its pixels (`pipeline.headers`).
     """
     if not data:
         raise ImageError("the image is empty (0 bytes)")

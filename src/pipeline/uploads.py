@@ -3,25 +3,25 @@
 BentoML's own file fields would fetch an address that a stranger sends, and take a body of any size.
 """
 
-import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import BinaryIO, TypeVar
 
-from anyio.to_thread import run_sync
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
+
+from pipeline.forms import File, read_field
 
 MEGABYTE = 1_000_000
 MAX_IMAGE_BYTES = 20 * MEGABYTE
 MAX_JSON_BYTES = MAX_IMAGE_BYTES * 4 // 3  # as base64, four characters are three bytes
 MAX_BATCH_BYTES = 100 * MEGABYTE
 MAX_BATCH_IMAGES = 64
+TOO_MANY = f"at most {MAX_BATCH_IMAGES} images can be sent at once"
 MAX_VIDEO_BYTES = 100 * MEGABYTE
-PART_BYTES = MEGABYTE
 FRAME_BYTES = MEGABYTE  # what a multipart or JSON body may have around its files
 
 Image = TypeVar("Image", bytes, str)
@@ -33,34 +33,36 @@ async def read_image(request: Request) -> bytes:
     A body that is declared as JSON may be one: see `pipeline.bodies`.
 
     Raises:
-        HTTPException: 413 if the body is too large, 422 if the field is missing or there are several.
+        HTTPException: 400 if the body is broken or cut off, 413 if it is too large, 422 if the field is missing or
+            there are several.
     """
     request = _limited(request, MAX_JSON_BYTES if is_json(request) else MAX_IMAGE_BYTES)
     if not _is_multipart(request):
         return await request.body()  # curl declares --data-binary as a form, so the declared type says nothing
-    images = await _read_field(request, "image")
-    if len(images) > 1:
-        raise HTTPException(422, "there are several fields `image`; /predict_batch takes several `images`")
-    return images[0]
+    several = HTTPException(422, "there are several fields `image`; /predict_batch takes several `images`")
+    (image,) = await _read_field(request, "image", 1, several)
+    return image
 
 
 async def read_images(request: Request) -> list[bytes]:
     """Return the content of all multipart fields `images`; a JSON body has them otherwise.
 
     Raises:
-        HTTPException: 413 if the body is too large or has too many images, 422 if there is none.
+        HTTPException: 400 if the body is broken or cut off, 413 if it is too large or has too many images, 422 if
+            there is none.
     """
     if not _is_multipart(request):
         raise HTTPException(
             422, "send the images as multipart/form-data, each in a field `images`, or as base64 in a JSON body"
         )
-    return bounded_batch(await _read_field(_limited(request, MAX_BATCH_BYTES), "images"))
+    too_many = HTTPException(413, TOO_MANY)
+    return await _read_field(_limited(request, MAX_BATCH_BYTES), "images", MAX_BATCH_IMAGES, too_many)
 
 
 def bounded_batch(images: list[Image]) -> list[Image]:
     """Return the images of a batch; raises HTTPException 413 if there are too many."""
     if len(images) > MAX_BATCH_IMAGES:
-        raise HTTPException(413, f"there are {len(images)} images; at most {MAX_BATCH_IMAGES} can be sent at once")
+        raise HTTPException(413, TOO_MANY)
     return images
 
 
@@ -81,19 +83,14 @@ async def read_video(request: Request) -> AsyncIterator[BinaryIO]:
     The file has no name, so that it is gone when it is closed, and also when the process dies.
 
     Raises:
-        HTTPException: 413 if the body is too large, 422 if the field is missing or there are several.
+        HTTPException: 400 if the body is broken or cut off, 413 if it is too large, 422 if the field is missing or
+            there are several.
     """
     request = _limited(request, MAX_VIDEO_BYTES)
     with tempfile.TemporaryFile() as file:
         if _is_multipart(request):
-            async with request.form(max_part_size=MAX_VIDEO_BYTES) as form:
-                video, *others = _parts(form, "video")
-                if others:
-                    raise HTTPException(422, "there are several fields `video`; send one after the other")
-                if isinstance(video, UploadFile):
-                    await run_sync(shutil.copyfileobj, video.file, file, PART_BYTES)
-                else:
-                    file.write(video.encode())
+            several = HTTPException(422, "there are several fields `video`; send one after the other")
+            await read_field(request.stream(), _type(request), "video", _up_to(1, lambda: file, several))
         else:
             async for part in request.stream():
                 file.write(part)
@@ -108,22 +105,29 @@ def too_large(limit: int) -> HTTPException:
 
 
 def _is_multipart(request: Request) -> bool:
-    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    return _type(request).lower().startswith("multipart/form-data")
 
 
-async def _read_field(request: Request, name: str) -> list[bytes]:
+def _type(request: Request) -> str:
+    return request.headers.get("content-type", "")
+
+
+async def _read_field(request: Request, name: str, most: int, beyond: HTTPException) -> list[bytes]:
     """Return the content of every part called `name`; text is content too, and no address to go to."""
-    async with request.form(max_part_size=MAX_BATCH_BYTES) as form:
-        parts = _parts(form, name)
-        return [await part.read() if isinstance(part, UploadFile) else part.encode() for part in parts]
+    files = await read_field(request.stream(), _type(request), name, _up_to(most, BytesIO, beyond))
+    return [file.getvalue() for file in files]
 
 
-def _parts(form: FormData, name: str) -> list[UploadFile | str]:
-    parts = form.getlist(name)
-    if not parts:
-        others = ", ".join(sorted({key[:40] for key in form}))
-        raise HTTPException(422, f"the field `{name}` is missing" + (f"; there is: {others}" if others else ""))
-    return parts
+def _up_to(most: int, open_part: Callable[[], File], beyond: HTTPException) -> Callable[[], File]:
+    """Return a function that opens so many parts, and then raises an error."""
+    left = iter(range(most))
+
+    def open_next() -> File:
+        if next(left, None) is None:
+            raise beyond
+        return open_part()
+
+    return open_next
 
 
 def _limited(request: Request, limit: int) -> Request:
@@ -137,6 +141,8 @@ def _limited(request: Request, limit: int) -> Request:
     async def receive() -> Message:
         nonlocal received
         message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the body is cut off")  # nobody is there to read it; but the log shall be short
         received += len(message.get("body", b""))
         if received > most:
             raise too_large(limit)
