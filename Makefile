@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes bench-serve lint ui serve champion constraints clean bench-operation
+.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes bench-serve bench-soak bench-agreement lint ui serve champion constraints clean bench-operation
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,6 +51,12 @@ bench-runtimes: install ## measure ONNX Runtime and OpenVINO in every precision
 bench-serve: install ## measure the service beside FastAPI, LitServe, eager torch and no server at all
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/serving.py
+
+bench-soak: install ## send mixed traffic for ten minutes, and see whether the service keeps its memory
+	$(BIN)/python benchmarks/soak.py
+
+bench-agreement: install ## ask the service about 500 faces that v1 (VERSION=v2: another) was evaluated on
+	$(BIN)/python benchmarks/agreement.py $(or $(VERSION),v1)
 
 bench-memory: install ## measure time and peak memory of the data stages on 200,000 faces
 	$(BIN)/python benchmarks/memory.py

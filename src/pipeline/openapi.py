@@ -24,21 +24,29 @@ BINARY = {"type": "string", "format": "binary"}
 BOX = {"type": "array", "items": {"type": "integer"}, "description": "x, y, width, height in pixels"}
 FACE = {
     "type": "object",
+    "required": ["box", "score", "emotion", "confidence", "probabilities", "top"],
     "properties": {
         "box": BOX,
         "score": {**SHARE, "description": "confidence of the detector"},
         "emotion": {"enum": list(LABELS)},
         "confidence": SHARE,
-        "probabilities": {"type": "object", "properties": dict.fromkeys(LABELS, SHARE)},
+        "probabilities": {"type": "object", "required": [*LABELS], "properties": dict.fromkeys(LABELS, SHARE)},
         "top": {
             "type": "array",
-            "items": {"type": "array", "prefixItems": [{"enum": list(LABELS)}, SHARE]},
+            # Not `prefixItems`: tools of OpenAPI, Schemathesis among them, take it for what it was in older drafts.
+            "items": {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 2,
+                "items": {"anyOf": [{"enum": list(LABELS)}, SHARE]},
+            },
             "description": "the likeliest labels with their probabilities",
         },
     },
 }
 ANSWER = {
     "type": "object",
+    "required": ["faces", "model"],
     "properties": {
         "faces": {"type": "array", "items": FACE, "description": "the largest first; empty where none was found"},
         "note": {"type": "string", "description": "says so where no face was found"},
@@ -60,6 +68,7 @@ ANSWER = {
 }
 EXPLANATION = {
     "type": "object",
+    "required": ["label", "probability", "box", "map", "model"],
     "properties": {
         "label": {"enum": list(LABELS)},
         "probability": SHARE,
@@ -96,7 +105,7 @@ SCHEMAS = {
     **BODIES,
     "Explanation": EXPLANATION,
     "VideoAnswer": VIDEO_ANSWER,
-    "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
+    "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
 }
 
 
