@@ -1,9 +1,9 @@
-"""Does the service keep its memory? Mixed traffic for minutes, and the memory of all its processes each second.
+"""Does the service keep its memory? Mixed traffic for minutes, and the memory of its processes each second.
 
 Pictures with and without detection, batches, videos, explanations, and bad input of many kinds come at a rate that the
-machine can bear, whether or not those before are answered. The resident memory of all processes of the service is added
-up each second; that of the last minute, as its median, may be at most 5 % more than that of the second one. The first
-is not asked: caches and arenas fill in it. A picture shows the course.
+machine can bear, whether or not those before are answered. The resident memory of the service's three processes (not
+of those that read a video each, and end) is added up each second; that of the last minute, as its median, may be at most
+5 % more than that of the second one. The first is not asked: caches and arenas fill in it. A picture shows the course.
 """
 
 import argparse
@@ -110,10 +110,10 @@ async def ask(session: aiohttp.ClientSession, name: str, kind: Kind, body: Body,
 
 
 async def watch(server: psutil.Process, began: float, record: Record) -> None:
-    """Add up the resident memory of all processes each second."""
+    """Add up the resident memory of the service's own processes each second; readers of videos come and go."""
     while True:
         total = 0
-        for process in (server, *server.children(recursive=True)):
+        for process in (server, *server.children()):
             try:
                 total += process.memory_info().rss
             except psutil.NoSuchProcess:

@@ -20,11 +20,16 @@ log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 
 FRONT, FRONT_SOCKET = "service", "_bento_api_server"  # BentoML's names for who takes requests, and where
 DEATHS, SECONDS = 3, 30.0  # as many in so long are answered at once; further ones wait for Circus's own look
+# For glibc, in the processes that are started: buffers of pictures go back to the system, and are not kept for each of
+# the threads that happened to read one.
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
 GRACE = 65  # seconds to answer what was taken, more than a request may take; then the process is killed
 
 
 def keep() -> None:
     """Keep the processes that this one is about to start; to be called before it starts them, from its main thread."""
+    for name, value in MEMORY.items():
+        os.environ.setdefault(name, value)
     # Inside a container BentoML lets all end when one has died, ten seconds later.
     os.environ.pop("BENTOML_CONTAINERIZED", None)
     IOLoop.current().add_callback(_take_over)  # runs when there is something to keep
