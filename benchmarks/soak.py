@@ -2,8 +2,9 @@
 
 Pictures with and without detection, batches, videos, explanations, and bad input of many kinds come at a rate that the
 machine can bear, whether or not those before are answered. The resident memory of the service's three processes (not
-of those that read a video each, and end) is added up each second; that of the last minute, as its median, may be at most
-5 % more than that of the second one. The first is not asked: caches and arenas fill in it. A picture shows the course.
+of those that read a video each, and end) is added up each second; that of the last minute, as its median, may be at
+most 5 % more than that of the second one. The first is not asked: caches and arenas fill in it. A picture shows the
+course.
 """
 
 import argparse

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import promotions
 import pytest
 import yaml
-from mlflow import MlflowClient
 from servers import S3
 from stores import FileStore, Servers
 
 ROOT = Path(__file__).parents[1]
+# Before torch is imported, which asks for it only once; so what imports it is imported inside the fixtures.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # else torch starts a thread a core in each of them
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
@@ -66,6 +65,8 @@ def servers(s3: S3) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return MLflow's database without a run, to copy: making its tables takes seconds."""
+    from mlflow import MlflowClient
+
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
@@ -88,8 +89,10 @@ def store(
 @pytest.fixture
 def gate(store: FileStore | Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working folder with faces and two recipes, and nothing to decide about yet."""
+    from promotions import prepare
+
     monkeypatch.chdir(tmp_path)
-    promotions.prepare(tmp_path)
+    prepare(tmp_path)
     return tmp_path
 
 
@@ -97,13 +100,15 @@ def gate(store: FileStore | Servers, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def copies(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Callable[[Callable[[Path], None]], Path]:
     """Return a function that gives a folder like `gate`, its store in a file, in which something was done, once."""
 
+    from promotions import prepare
+
     @functools.cache
     def done(work: Callable[[Path], None]) -> Path:
         folder = tmp_path_factory.mktemp("done")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             FileStore(folder, lambda address: patch.setenv("MLFLOW_TRACKING_URI", address), empty_database)
-            promotions.prepare(folder)
+            prepare(folder)
             work(folder)
         return folder
 
@@ -131,13 +136,17 @@ def after(
 @pytest.fixture
 def promoted(after: Callable[[Callable[[Path], None]], Path]) -> Path:
     """Return a working folder whose `v1`, right for four of the seven labels, is champion; see `promotions`."""
-    return after(promotions.first_champion)
+    from promotions import first_champion
+
+    return after(first_champion)
 
 
 @pytest.fixture
 def promoted_twice(after: Callable[[Callable[[Path], None]], Path]) -> Path:
     """Return one whose `v2`, right for six labels, has taken the place of `v1`."""
-    return after(promotions.second_champion)
+    from promotions import second_champion
+
+    return after(second_champion)
 
 
 @pytest.fixture
