@@ -32,7 +32,8 @@ WAIT = 30.0  # seconds for what a request asks, behind all that others asked bef
 HUNG = 20  # questions in a row without an answer, a second each; then it is killed, so that another one starts
 DEAD = 60.0  # seconds without a network, after which the whole service had better start anew
 ENDED = "its process has ended"
-TROUBLE = (BentoMLException, aiohttp.ClientError, OSError)
+UNANSWERED = (BentoMLException, aiohttp.ClientError)  # what a question to its process may end with
+TROUBLE = (*UNANSWERED, OSError)
 
 
 def hold(file: Path) -> IO[str]:
