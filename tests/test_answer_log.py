@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from answered import LOOK, answered
 from prometheus_client import REGISTRY
-from test_endpoint import free_port, serve, wait_until_ready, write_champion
+from serving import free_port, serve, wait_until_ready, write_champion
 from toys import encoded, picture
 
 from pipeline import answer_log

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from test_endpoint import ROOT, free_port, serve, wait_until_ready, write_champion
+from serving import ROOT, free_port, serve, wait_until_ready, write_champion
 from toys import encoded, picture
 
 PICTURE = encoded(".jpg", picture(seed=1))

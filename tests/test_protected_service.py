@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from test_endpoint import ROOT, free_port, running, serve, write_champion
+from serving import ROOT, free_port, running, serve, write_champion
 from toys import encoded
 
 from pipeline.client import Client
