@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 
 from pipeline.deployment import choose_served, slots_file, stamps_of
 from pipeline.errors import PipelineError
-from pipeline.lifeline import UNANSWERED
+from pipeline.lifeline import TROUBLE
 from pipeline.predictor import Predictor
 from pipeline.remote import RemoteNetwork
 from pipeline.slots import Served, read_slots, write_slots
@@ -67,9 +67,9 @@ class CurrentModel:
         seen, complained, excused = None, "", ""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if (stamps := stamps_of(self.served)) == seen:
-                continue
             try:
+                if (stamps := stamps_of(self.served)) == seen:
+                    continue
                 served, excuse = await run_sync(choose_served)
                 if excuse and excuse != excused:
                     log.warning("%s version %s is served in full precision: %s", served.name, served.version, excuse)
@@ -77,7 +77,7 @@ class CurrentModel:
                 if served != self.served:
                     await self._go_over(served)
                 seen, complained = stamps, ""
-            except (PipelineError, *UNANSWERED, TimeoutError) as error:
+            except (PipelineError, *TROUBLE) as error:
                 if str(error) != complained:
                     log.error("%s version %s stays: %s", self.predictor.name, self.predictor.version, error)
                 complained = str(error)

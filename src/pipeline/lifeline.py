@@ -32,8 +32,7 @@ WAIT = 30.0  # seconds for what a request asks, behind all that others asked bef
 HUNG = 20  # questions in a row without an answer, a second each; then it is killed, so that another one starts
 DEAD = 60.0  # seconds without a network, after which the whole service had better start anew
 ENDED = "its process has ended"
-UNANSWERED = (BentoMLException, aiohttp.ClientError)  # what a question to its process may end with
-TROUBLE = (*UNANSWERED, OSError)
+TROUBLE = (BentoMLException, aiohttp.ClientError, OSError)  # what a question to its process may end with; time-outs too
 
 
 def hold(file: Path) -> IO[str]:
@@ -126,7 +125,7 @@ class Lifeline:
                     return await call()
                 finally:
                     self._limits.discard(limit)
-        except (*TROUBLE, TimeoutError) as error:
+        except TROUBLE as error:
             log.warning("the network did not answer: %r", error)
             raise OverloadedError("the network is busy or starting again; try later") from error
 
@@ -141,7 +140,7 @@ class Lifeline:
         try:
             async with asyncio.timeout(WAIT):
                 await self._prepare()
-        except (*TROUBLE, TimeoutError) as error:
+        except TROUBLE as error:
             log.warning("the network is there again, and did not answer: %r", error)
             return False
         self._is_open = True
