@@ -40,6 +40,19 @@ def unprivileged() -> Iterator[Path]:
             os.seteuid(was)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a service that the tests of a file share: its pointer, model and log."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def temporary() -> Iterator[Path]:
+    """Return the folder in which the server keeps what is temporary: its sockets too, whose paths must be short."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """Return a real S3 store with the buckets `mlflow` and `dvc`, or skip the test where it is not installed."""

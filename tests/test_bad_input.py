@@ -40,18 +40,6 @@ WAIT = 8.0  # seconds in which everything here is refused
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
-def temporary() -> Iterator[Path]:
-    """Return the folder in which the server keeps what is temporary: its sockets too, whose paths must be short."""
-    with TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
 def client(folder: Path, temporary: Path) -> Iterator[httpx.Client]:
     with running(folder, write_champion(folder), TMPDIR=str(temporary)) as client:
         yield client

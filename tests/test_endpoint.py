@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
 
@@ -48,18 +47,6 @@ from pipeline.video import VideoError
 from pipeline.watching import Options, watch
 
 JPEG, PNG = encoded(".jpg"), encoded(".png")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
-def temporary() -> Iterator[Path]:
-    """Return the folder in which the server keeps what is temporary: its sockets too, whose paths must be short."""
-    with TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
