@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.answer_table import tabulate
-from pipeline.answers import Answered, now
+from pipeline.answers import Answered
 from pipeline.errors import PipelineError
 from pipeline.files import written_whole
 
@@ -117,10 +117,11 @@ class AnswerLog:
         """Write what waits as one file; return whether nothing waits any more."""
         if not self._waiting:
             return True
-        day = self._folder / f"{self._waiting[0].time:%Y-%m-%d}"
+        # Named by its first answer, so that a second try has the same name, and the same trouble is not told again.
+        file = self._folder / f"{self._waiting[0].time:%Y-%m-%d/%H%M%S}-{self._name}-{self._files:06d}.parquet"
         try:
             table = tabulate(self._waiting)
-            with written_whole(day / f"{now():%H%M%S}-{self._name}-{self._files:06d}.parquet") as partial:
+            with written_whole(file) as partial:
                 pq.write_table(table, partial)
         except Exception as error:  # whatever it is, the service goes on and so does the thread
             self._warn(str(error) if isinstance(error, PipelineError) else repr(error))
