@@ -1,0 +1,89 @@
+"""How many requests are worked on at once, in a loop of this process."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from pipeline.protection import capacity
+from pipeline.protection.capacity import Capacity
+
+
+class Doorway:
+    """Requests that stay inside until they are let out."""
+
+    def __init__(self, most: int) -> None:
+        self._out = asyncio.Event()
+        self._app = Capacity(self._stay, most)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def ask(self, count: int) -> list[int]:
+        """Let some ask; return the statuses of those that were refused."""
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        scope: Any = {"type": "http", "path": "/predict"}
+        self._tasks += [asyncio.create_task(self._app(scope, None, send)) for _ in range(count)]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return statuses
+
+    async def empty(self) -> None:
+        self._out.set()
+        await asyncio.gather(*self._tasks)
+        self._out.clear()
+
+    async def _stay(self, *_: Any) -> None:
+        await self._out.wait()
+
+
+def run(most: int, story: Callable[[Doorway], Awaitable[None]]) -> None:
+    async def told() -> None:
+        await story(Doorway(most))
+
+    asyncio.run(told())
+
+
+def test_after_too_many_half_as_many_are_taken_and_all_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "LESS_SECONDS", 0.5)
+
+    async def story(doorway: Doorway) -> None:
+        assert await doorway.ask(10) == []
+        assert await doorway.ask(3) == [503] * 3
+        await doorway.empty()
+        assert await doorway.ask(7) == [503] * 2
+        await doorway.empty()
+        await asyncio.sleep(0.6)
+        assert await doorway.ask(10) == []  # although some were refused until then
+        await doorway.empty()
+
+    run(10, story)
+
+
+def test_a_capacity_of_one_takes_one_after_a_refusal_too() -> None:
+    async def story(doorway: Doorway) -> None:
+        assert await doorway.ask(2) == [503]
+        await doorway.empty()
+        assert await doorway.ask(1) == []
+        await doorway.empty()
+
+    run(1, story)
+
+
+def test_a_process_that_falls_behind_takes_nothing_until_it_has_caught_up() -> None:
+    async def story(doorway: Doorway) -> None:
+        assert await doorway.ask(5) == [503]
+        await doorway.empty()
+        time.sleep(3 * capacity.LATE)  # the loop is held up, as by more refusals than it can do
+        await asyncio.sleep(capacity.BEAT / 10)
+        assert await doorway.ask(1) == [503]
+        await asyncio.sleep(3 * capacity.BEAT)
+        assert await doorway.ask(2) == []
+        await doorway.empty()
+
+    run(4, story)
