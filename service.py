@@ -13,17 +13,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))  # inside a Bento the package lies beside this file and is not installed
 
-from pipeline.answering import Answerer  # noqa: E402
-from pipeline.deployment import lock_file, metrics_folder, open_log, prepare, slots_file  # noqa: E402
-from pipeline.endpoint import create_app  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
-from pipeline.following import CurrentModel  # noqa: E402
-from pipeline.lifeline import Lifeline, hold  # noqa: E402
-from pipeline.meters import Metered, count_in, meters, timed  # noqa: E402
-from pipeline.protection.chain import ROUTES, Protection  # noqa: E402
-from pipeline.protection.exposure import read_exposure  # noqa: E402
-from pipeline.remote import RemoteNetwork  # noqa: E402
-from pipeline.slots import read_slots  # noqa: E402
+from pipeline.serving.answering import Answerer  # noqa: E402
+from pipeline.serving.deployment import lock_file, metrics_folder, open_log, prepare, slots_file  # noqa: E402
+from pipeline.serving.endpoint import create_app  # noqa: E402
+from pipeline.serving.following import CurrentModel  # noqa: E402
+from pipeline.serving.lifeline import Lifeline, hold  # noqa: E402
+from pipeline.serving.meters import Metered, count_in, meters, timed  # noqa: E402
+from pipeline.serving.protection.chain import ROUTES, Protection  # noqa: E402
+from pipeline.serving.protection.exposure import read_exposure  # noqa: E402
+from pipeline.serving.remote import RemoteNetwork  # noqa: E402
+from pipeline.serving.slots import read_slots  # noqa: E402
 
 # BentoML makes spans of every request also where nobody collects them, which costs more than reading a small picture.
 # Who wants traces says so in a configuration of BentoML's, and has the last word then.

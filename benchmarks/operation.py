@@ -23,7 +23,7 @@ import psutil
 import requests
 
 from pipeline.labels import LABELS
-from pipeline.meters import count_answer, count_in, meters, timed
+from pipeline.serving.meters import count_answer, count_in, meters, timed
 from pipeline.transforms import encode
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.accept import preferred
+from pipeline.serving.accept import preferred
 
 OFFERED = ("application/json", "text/html", "text/markdown")
 

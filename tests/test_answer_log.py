@@ -17,12 +17,12 @@ from prometheus_client import REGISTRY
 from serving import free_port, serve, wait_until_ready, write_champion
 from toys import encoded, picture
 
-from pipeline import answer_log
-from pipeline.answer_log import AnswerLog
 from pipeline.answer_table import NUMBERS, SCHEMA
 from pipeline.answers import Look
 from pipeline.labels import LABELS
 from pipeline.logbook import read_log
+from pipeline.serving import answer_log
+from pipeline.serving.answer_log import AnswerLog
 
 
 def counted(outcome: str) -> float:
@@ -115,7 +115,7 @@ def run(code: str, folder: Path) -> subprocess.Popen[str]:
 import logging, resource, sys, time
 from pathlib import Path
 from answered import answered
-from pipeline.answer_log import AnswerLog
+from pipeline.serving.answer_log import AnswerLog
 folder = Path(sys.argv[1])
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}

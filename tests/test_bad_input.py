@@ -29,9 +29,9 @@ from image_kinds import ANIMATIONS, COLOUR, HEIGHT, KINDS, WIDTH, png_chunk, sav
 from serving import check, field, free_port, refuse, running, serve, wait_until_ready, write_champion
 from toys import encoded, png_bomb
 
-from pipeline.forms import MAX_PARTS
+from pipeline.serving.forms import MAX_PARTS
+from pipeline.serving.uploads import MAX_BATCH_IMAGES, MAX_VIDEO_BYTES
 from pipeline.transforms import Image, decode
-from pipeline.uploads import MAX_BATCH_IMAGES, MAX_VIDEO_BYTES
 
 JPEG, PNG = encoded(".jpg"), encoded(".png")
 FILM, WEBM = film(portraits(30)), film(portraits(30), ".webm")

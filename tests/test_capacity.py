@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.protection import capacity
-from pipeline.protection.capacity import Capacity
+from pipeline.serving.protection import capacity
+from pipeline.serving.protection.capacity import Capacity
 
 
 class Doorway:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from servers import find_program
 
-from pipeline.keeper import GRACE
-from pipeline.lifeline import ASK_SECONDS
+from pipeline.serving.keeper import GRACE
+from pipeline.serving.lifeline import ASK_SECONDS
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -29,7 +29,6 @@ from pipeline.card import write_card
 from pipeline.checkpoint import load_checkpoint
 from pipeline.client import Client
 from pipeline.cores import count_threads
-from pipeline.endpoint import create_app
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.files import sha256_of
@@ -40,6 +39,7 @@ from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictions import stack
 from pipeline.predictor import Predictor
 from pipeline.sample import draw
+from pipeline.serving.endpoint import create_app
 from pipeline.stages.evaluate import predict
 from pipeline.tables import read_split
 from pipeline.transforms import ImageError, decode

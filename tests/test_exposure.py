@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.protection import exposure
-from pipeline.protection.exposure import Exposure, read_exposure
-from pipeline.protection.rates import Rate
+from pipeline.serving.protection import exposure
+from pipeline.serving.protection.exposure import Exposure, read_exposure
+from pipeline.serving.protection.rates import Rate
 
 
 def test_nothing_said_is_a_service_for_its_own_machine() -> None:

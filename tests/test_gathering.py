@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.gathering import Gathered
+from pipeline.serving.gathering import Gathered
 
 
 class Network:

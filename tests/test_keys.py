@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.errors import PipelineError
-from pipeline.protection.keys import KeyRing, add_key, read_keys, revoke_key
+from pipeline.serving.protection.keys import KeyRing, add_key, read_keys, revoke_key
 
 
 def test_a_key_opens_under_its_name_until_it_is_revoked(tmp_path: Path) -> None:

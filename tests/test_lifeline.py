@@ -13,15 +13,15 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import pytest
 
-from pipeline import lifeline
-from pipeline.endpoint import OverloadedError
-from pipeline.lifeline import Lifeline, hold, is_held
+from pipeline.serving import lifeline
+from pipeline.serving.endpoint import OverloadedError
+from pipeline.serving.lifeline import Lifeline, hold, is_held
 
 NETWORK = """
 import asyncio, sys
 from pathlib import Path
 from aiohttp import web
-from pipeline.lifeline import hold
+from pipeline.serving.lifeline import hold
 lock = hold(Path(sys.argv[1]) / "lock")
 async def main():
     app = web.Application()

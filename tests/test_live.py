@@ -19,17 +19,17 @@ from starlette.websockets import WebSocketDisconnect as Closed
 from toys import encoded, picture, toy_facts, toy_model, toy_network
 
 from pipeline.client import Client
-from pipeline.endpoint import create_app
 from pipeline.errors import PipelineError
 from pipeline.export import export_onnx
 from pipeline.faces import Face
 from pipeline.files import sha256_of
 from pipeline.labels import LABELS
-from pipeline.live import FULL, IDLE, REFUSED, TOO_LARGE, VARIABLE, load_limits
 from pipeline.options import ImageOptions, LiveOptions
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictor import Predictor
-from pipeline.session import Seen, Session
+from pipeline.serving.endpoint import create_app
+from pipeline.serving.live import FULL, IDLE, REFUSED, TOO_LARGE, VARIABLE, load_limits
+from pipeline.serving.session import Seen, Session
 
 FRAMES = [encoded(kind, picture(seed=seed)) for seed, kind in enumerate((".jpg", ".png", ".webp", ".bmp"))]
 CERTAIN = np.eye(len(LABELS), dtype=np.float32)

@@ -14,10 +14,10 @@ from browser import browsing
 from serving import running, write_champion
 from starlette.testclient import TestClient
 
-from pipeline.endpoint import create_app
 from pipeline.labels import LABELS
 from pipeline.predictor import Predictor
 from pipeline.sample import draw
+from pipeline.serving.endpoint import create_app
 from pipeline.transforms import decode
 
 

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from pipeline.meters import Metered, meters, timed
+from pipeline.serving.meters import Metered, meters, timed
 
 
 def value(name: str, **labels: str) -> float:

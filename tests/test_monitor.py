@@ -15,7 +15,6 @@ from answered import answered
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from pipeline.answer_log import AnswerLog
 from pipeline.answer_table import LABEL, REFERENCE, SCHEMA, tabulate
 from pipeline.answers import Answered, Look
 from pipeline.cli import app
@@ -26,6 +25,7 @@ from pipeline.params import MonitorParams
 from pipeline.pointer import Pointer, write_pointer
 from pipeline.predictor import Predictor
 from pipeline.sample import draw
+from pipeline.serving.answer_log import AnswerLog
 from pipeline.transforms import Image, decode, encode
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from toys import encoded
 
 from pipeline.client import Client
 from pipeline.errors import PipelineError
-from pipeline.protection.keys import add_key, revoke_key
+from pipeline.serving.protection.keys import add_key, revoke_key
 
 JPEG = encoded(".jpg")
 PAGE = "https://app.example"

@@ -16,11 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from toys import encoded
 
-from pipeline.endpoint import OverloadedError, create_app
-from pipeline.protection.chain import Protection, who_may_ask
-from pipeline.protection.exposure import Exposure
-from pipeline.protection.keys import add_key, revoke_key
-from pipeline.protection.rates import Rate
+from pipeline.serving.endpoint import OverloadedError, create_app
+from pipeline.serving.protection.chain import Protection, who_may_ask
+from pipeline.serving.protection.exposure import Exposure
+from pipeline.serving.protection.keys import add_key, revoke_key
+from pipeline.serving.protection.rates import Rate
 
 JPEG = encoded(".jpg")
 HERE, ELSEWHERE = ("127.0.0.1", 50000), ("203.0.113.7", 50000)

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.protection.rates import Buckets, Rate, address_of, spend
+from pipeline.serving.protection.rates import Buckets, Rate, address_of, spend
 
 
 class Clock:

@@ -119,3 +119,13 @@ def test_every_module_has_its_place_in_the_architecture():
         if other.parent == package and places.get(other.stem, place) < place
     }
     assert upwards == set()
+
+
+def test_the_service_stands_above_all_that_it_uses():
+    package = ROOT / "src" / "pipeline"
+    users = {
+        file.relative_to(package).parts[0]
+        for file in package.rglob("*.py")
+        if any((package / "serving") in other.parents for other in imports(file))
+    }
+    assert users == {"serving", "cli"}

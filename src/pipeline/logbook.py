@@ -20,7 +20,7 @@ def read_log(place: Path, since: datetime | None = None, until: datetime | None 
     """Read the answers of a log that were given from `since` on and before `until`, in the order of time.
 
     Args:
-        place: the folder that `pipeline.answer_log` writes, or a Parquet file of the same columns; those it has
+        place: the folder that `pipeline.serving.answer_log` writes, or a Parquet file of the same columns; those it has
             besides, such as `label`, are read too.
         since: in UTC, if the log is not to be read from its beginning.
         until: in UTC, if not to its end.

@@ -15,7 +15,7 @@ FILE = Path("keys.json")
 @keys.command()
 def add(name: Annotated[str, typer.Argument(help="whose key it is, or what for")], file: File = FILE) -> None:
     """Make a key, and tell it once: only its hash is kept. A running service takes it at once."""
-    from pipeline.protection.keys import add_key
+    from pipeline.serving.protection.keys import add_key
 
     with as_sentence():
         typer.echo(add_key(file, name))
@@ -25,7 +25,7 @@ def add(name: Annotated[str, typer.Argument(help="whose key it is, or what for")
 @keys.command("list")
 def list_keys(file: File = FILE) -> None:
     """List the names of the keys, and when they were made."""
-    from pipeline.protection.keys import read_keys
+    from pipeline.serving.protection.keys import read_keys
 
     with as_sentence():
         known = read_keys(file)
@@ -38,7 +38,7 @@ def list_keys(file: File = FILE) -> None:
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="the key's name")], file: File = FILE) -> None:
     """Revoke a key: a running service refuses it from the next request on."""
-    from pipeline.protection.keys import revoke_key
+    from pipeline.serving.protection.keys import revoke_key
 
     with as_sentence():
         revoke_key(file, name)

@@ -31,7 +31,7 @@ def predict(
     from pipeline.files import written_whole
     from pipeline.options import TOP
     from pipeline.pointer import choose_model
-    from pipeline.slots import Served
+    from pipeline.serving.slots import Served
     from pipeline.transforms import decode, encode
     from pipeline.watching import Options, watch
 

@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.protection.refusals import is_asked, refuse
+from pipeline.serving.protection.refusals import is_asked, refuse
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 MOST_BUCKETS = 10_000

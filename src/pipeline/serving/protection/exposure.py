@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.protection.rates import SECONDS, Rate
+from pipeline.serving.protection.rates import SECONDS, Rate
 
 KEYS, OPEN, RATE_KEY, RATE_ADDRESS = "FER_KEYS", "FER_OPEN", "FER_RATE_KEY", "FER_RATE_ADDRESS"
 CONCURRENCY, BODY_SECONDS, REQUEST_SECONDS = "FER_CONCURRENCY", "FER_BODY_SECONDS", "FER_REQUEST_SECONDS"

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
-from pipeline.forms import File, read_field
+from pipeline.serving.forms import File, read_field
 
 MEGABYTE = 1_000_000
 MAX_IMAGE_BYTES = 20 * MEGABYTE
@@ -30,7 +30,7 @@ Image = TypeVar("Image", bytes, str)
 async def read_image(request: Request) -> bytes:
     """Return the one uploaded image: the multipart field `image`, or the raw body whatever type it declares.
 
-    A body that is declared as JSON may be one: see `pipeline.bodies`.
+    A body that is declared as JSON may be one: see `pipeline.serving.bodies`.
 
     Raises:
         HTTPException: 400 if the body is broken or cut off, 413 if it is too large, 422 if the field is missing or

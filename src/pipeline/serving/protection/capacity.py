@@ -4,8 +4,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.protection.rates import UNLIMITED
-from pipeline.protection.refusals import RETRY_SECONDS, is_asked, refuse
+from pipeline.serving.protection.rates import UNLIMITED
+from pipeline.serving.protection.refusals import RETRY_SECONDS, is_asked, refuse
 
 FULL = "the service has as much to do as it can; try later"
 LESS_SECONDS = 5.0  # in which less is taken, where there was too much

@@ -14,20 +14,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.accept import preferred
-from pipeline.bodies import BatchBody, ImageBody, from_base64, parse_body
 from pipeline.card_files import Card
 from pipeline.explain import FORMS, Explanation, Form, NoFaceError, UnexplainableError
 from pipeline.labels import LABELS
-from pipeline.live import Live
-from pipeline.live_page import show_live
-from pipeline.meters import METRICS, State, render
-from pipeline.openapi import describe
 from pipeline.options import MOST_SMOOTHING, ImageOptions, NoJsonError, OptionError, read_query
-from pipeline.protection.rates import spend
-from pipeline.session import Seen
-from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
-from pipeline.uploads import (
+from pipeline.serving.accept import preferred
+from pipeline.serving.bodies import BatchBody, ImageBody, from_base64, parse_body
+from pipeline.serving.live import Live
+from pipeline.serving.live_page import show_live
+from pipeline.serving.meters import METRICS, State, render
+from pipeline.serving.openapi import describe
+from pipeline.serving.protection.rates import spend
+from pipeline.serving.session import Seen
+from pipeline.serving.uploads import (
     MAX_IMAGE_BYTES,
     bounded_batch,
     is_json,
@@ -37,6 +36,7 @@ from pipeline.uploads import (
     read_video,
     too_large,
 )
+from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
 from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError
 from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS, Options
 

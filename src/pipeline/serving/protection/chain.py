@@ -3,14 +3,14 @@
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.openapi import describe
-from pipeline.protection.admission import KEY, Keyed, Local
-from pipeline.protection.capacity import Capacity
-from pipeline.protection.deadlines import Deadlines
-from pipeline.protection.exposure import KEYS, OPEN, Exposure
-from pipeline.protection.keys import KeyRing, read_keys
-from pipeline.protection.rates import Buckets, Rated, address_of
-from pipeline.protection.record import REQUEST_ID, Recorded, write_to_stdout
+from pipeline.serving.openapi import describe
+from pipeline.serving.protection.admission import KEY, Keyed, Local
+from pipeline.serving.protection.capacity import Capacity
+from pipeline.serving.protection.deadlines import Deadlines
+from pipeline.serving.protection.exposure import KEYS, OPEN, Exposure
+from pipeline.serving.protection.keys import KeyRing, read_keys
+from pipeline.serving.protection.rates import Buckets, Rated, address_of
+from pipeline.serving.protection.record import REQUEST_ID, Recorded, write_to_stdout
 
 ASKED_WITH = ["authorization", "x-api-key", REQUEST_ID]
 ANSWERED_WITH = [REQUEST_ID, "retry-after", "expression-label", "expression-probability", "face-box"]

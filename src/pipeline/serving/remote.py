@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.gathering import Gathered
-from pipeline.lifeline import Lifeline
-from pipeline.meters import timed
 from pipeline.predictor import AT_A_TIME, MAX_BATCH
-from pipeline.slots import SLOTS
+from pipeline.serving.gathering import Gathered
+from pipeline.serving.lifeline import Lifeline
+from pipeline.serving.meters import timed
+from pipeline.serving.slots import SLOTS
 
 WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
 FACES_A_CALL = 2 * AT_A_TIME  # of many requests; few enough that others are read and answered meanwhile
@@ -33,7 +33,7 @@ class RemoteNetwork:
         """Map uint8 faces (n, size, size, 3) to `Predictor.outputs` (n, 7 + k), and none to (0, 7), unasked.
 
         Raises:
-            pipeline.endpoint.OverloadedError: if the network does not answer.
+            pipeline.serving.endpoint.OverloadedError: if the network does not answer.
         """
         if not len(faces):
             return np.empty((0, 7), np.float32)

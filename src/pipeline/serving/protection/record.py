@@ -13,9 +13,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.protection.admission import KEY
-from pipeline.protection.rates import address_of
-from pipeline.protection.refusals import PROBES, RETRY_SECONDS
+from pipeline.serving.protection.admission import KEY
+from pipeline.serving.protection.rates import address_of
+from pipeline.serving.protection.refusals import PROBES, RETRY_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.bodies import BatchBody, ImageBody
 from pipeline.options import LiveOptions
+from pipeline.serving.bodies import BatchBody, ImageBody
 
 
 def parameters(options: type[BaseModel]) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pipeline.environment import load_settings
 from pipeline.options import ImageOptions, LiveOptions, NoJsonError, OptionError, read_json
-from pipeline.protection.rates import spend
-from pipeline.session import Seen, Session
+from pipeline.serving.protection.rates import spend
+from pipeline.serving.session import Seen, Session
 
 VARIABLE = "FER_LIVE"
 # Close codes: of RFC 6455 and its registry where there is one, else 4000 and the HTTP status that says it.
@@ -60,7 +60,7 @@ class Backend(Protocol):
     """What sessions need of the service."""
 
     async def see(self, image: bytes, options: ImageOptions) -> Seen:
-        """Return what is on an encoded image; raises as `pipeline.endpoint.Backend.answer`."""
+        """Return what is on an encoded image; raises as `pipeline.serving.endpoint.Backend.answer`."""
         ...
 
 

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
-from pipeline.protection.exposure import KEYS, OPEN
-from pipeline.protection.keys import KeyRing
-from pipeline.protection.refusals import RETRY_SECONDS, is_asked, refuse
+from pipeline.serving.protection.exposure import KEYS, OPEN
+from pipeline.serving.protection.keys import KeyRing
+from pipeline.serving.protection.refusals import RETRY_SECONDS, is_asked, refuse
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 

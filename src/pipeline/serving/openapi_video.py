@@ -1,9 +1,9 @@
 """What the endpoint promises for videos, as parts of its OpenAPI document."""
 
 from pipeline.labels import LABELS
-from pipeline.openapi_options import parameters
 from pipeline.options import MOST_SMOOTHING, ImageOptions
 from pipeline.screening import LEVELS, Rule, screen
+from pipeline.serving.openapi_options import parameters
 from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS
 
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}

@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from pipeline.answers import Answered, Look, now
 from pipeline.card_files import Card
 from pipeline.cores import count_cores
-from pipeline.endpoint import OverloadedError
 from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain
 from pipeline.faces import Face
-from pipeline.following import CurrentModel
-from pipeline.meters import State, count_answer, timed
 from pipeline.mirroring import averaged, shown
 from pipeline.options import ImageOptions
 from pipeline.predictor import NO_FACE, Predictor
-from pipeline.remote import RemoteNetwork
-from pipeline.session import Seen
+from pipeline.serving.endpoint import OverloadedError
+from pipeline.serving.following import CurrentModel
+from pipeline.serving.meters import State, count_answer, timed
+from pipeline.serving.remote import RemoteNetwork
+from pipeline.serving.session import Seen
 from pipeline.transforms import Image, decode, decodes_at_once
 from pipeline.watching import Options, Watch
 
 if TYPE_CHECKING:
-    from pipeline.answer_log import AnswerLog
+    from pipeline.serving.answer_log import AnswerLog
 
 VIDEOS_WAITING = 8  # while others are watched
 VIDEO_SECONDS = 50.0  # for one, its waiting included
 
 
 class Answerer:
-    """What the routes ask: the `pipeline.endpoint.Backend` of a running service.
+    """What the routes ask: the `pipeline.serving.endpoint.Backend` of a running service.
 
     Pictures are read, and faces found, in one thread a core; only small crops of checked images go on to the network.
     """

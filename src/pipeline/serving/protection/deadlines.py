@@ -5,7 +5,7 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.protection.refusals import RETRY_SECONDS, refuse
+from pipeline.serving.protection.refusals import RETRY_SECONDS, refuse
 
 
 class Deadlines:

@@ -4,10 +4,10 @@ from typing import Any
 
 from pipeline.explain import FORMS
 from pipeline.labels import LABELS
-from pipeline.openapi_live import live_answer, live_operation
-from pipeline.openapi_options import BODIES, parameters
-from pipeline.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER, VIDEO_PARAMETERS
 from pipeline.options import ImageOptions
+from pipeline.serving.openapi_live import live_answer, live_operation
+from pipeline.serving.openapi_options import BODIES, parameters
+from pipeline.serving.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER, VIDEO_PARAMETERS
 
 ERRORS = {
     "400": "an image, video or JSON, but empty, cut off or broken",

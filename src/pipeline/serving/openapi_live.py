@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pipeline.live import FULL, IDLE, REFUSED, TOO_LARGE, Limits
-from pipeline.openapi_video import COUNT
+from pipeline.serving.live import FULL, IDLE, REFUSED, TOO_LARGE, Limits
+from pipeline.serving.openapi_video import COUNT
 
 LIMITS = Limits()
 ABOUT = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-FILE = Path(__file__).parent / "pages" / "live.html"
+FILE = Path(__file__).parent / "live.html"
 
 
 async def show_live(_: Request) -> Response:

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 from pipeline.cores import count_threads
 from pipeline.errors import PipelineError
-from pipeline.keeper import keep
-from pipeline.live import load_limits
 from pipeline.pointer import READY_MADE, choose_model
-from pipeline.protection.chain import who_may_ask
-from pipeline.protection.exposure import KEYS, Exposure
 from pipeline.screening import load_rule
-from pipeline.slots import SLOTS, Served, Slots, write_slots
+from pipeline.serving.keeper import keep
+from pipeline.serving.live import load_limits
+from pipeline.serving.protection.chain import who_may_ask
+from pipeline.serving.protection.exposure import KEYS, Exposure
+from pipeline.serving.slots import SLOTS, Served, Slots, write_slots
 from pipeline.variants import FULL, offers_file
 
 if TYPE_CHECKING:
-    from pipeline.answer_log import AnswerLog
+    from pipeline.serving.answer_log import AnswerLog
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 
-ROOT = Path(__file__).resolve().parents[2]  # where `service.py` lies, in a Bento too
+ROOT = Path(__file__).resolve().parents[3]  # where `service.py` lies, in a Bento too
 LOG = "FER_PREDICTIONS_LOG"
 SLOTS_FILE = "FER_SLOTS"  # set here, for the processes that are started
 
@@ -62,7 +62,7 @@ def open_log() -> "AnswerLog | None":
     folder = log_folder()
     if folder is None:
         return None
-    from pipeline.answer_log import AnswerLog  # with Arrow, which a service without a log need not hold
+    from pipeline.serving.answer_log import AnswerLog  # with Arrow, which a service without a log need not hold
 
     return AnswerLog(folder)
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from anyio.to_thread import run_sync
 
-from pipeline.deployment import choose_served, slots_file, stamps_of
 from pipeline.errors import PipelineError
-from pipeline.lifeline import TROUBLE
 from pipeline.predictor import Predictor
-from pipeline.remote import RemoteNetwork
-from pipeline.slots import Served, read_slots, write_slots
+from pipeline.serving.deployment import choose_served, slots_file, stamps_of
+from pipeline.serving.lifeline import TROUBLE
+from pipeline.serving.remote import RemoteNetwork
+from pipeline.serving.slots import Served, read_slots, write_slots
 from pipeline.transforms import encode
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
