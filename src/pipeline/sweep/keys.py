@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.complaints import explain
 from pipeline.errors import PipelineError
-from pipeline.params import explain
 from pipeline.recipes import Recipe
 
 Content = dict[str, Any] | list[Any]
