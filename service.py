@@ -100,7 +100,7 @@ def backend() -> Answerer:
 @bentoml.service(
     name="expression_service",
     workers=1,
-    traffic={"timeout": EXPOSURE.request_seconds + 5},  # `Protection` is first, and answers in our form
+    traffic={"timeout": EXPOSURE.grace_seconds},  # `Protection` is first, and answers in our form
     # BentoML's log takes a declared type for UTF-8, and where it is not, the answer loses its body.
     logging={"access": {"enabled": not EXPOSURE.log_requests, "request_content_type": False}},
     metrics={"enabled": False},

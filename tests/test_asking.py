@@ -10,7 +10,7 @@ from films import film, portraits
 from toys import encoded, picture, toy_model
 from typer.testing import CliRunner
 
-from pipeline.asking import Asked, as_table, describe, find_pictures
+from pipeline.asking import Asked, as_table, describe, find_files
 from pipeline.cli import app
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
@@ -114,6 +114,6 @@ def test_no_face_is_a_row_that_says_so():
 
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(PipelineError, match="there is no .*nowhere"):
-        find_pictures([tmp_path / "nowhere"])
-    with pytest.raises(PipelineError, match=r"no picture was found; a folder's are those that end in \.bmp"):
-        find_pictures([tmp_path])
+        find_files([tmp_path / "nowhere"])
+    with pytest.raises(PipelineError, match=r"no picture or video was found; a folder's are those that end in \.bmp"):
+        find_files([tmp_path])

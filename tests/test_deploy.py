@@ -9,8 +9,8 @@ import pytest
 import yaml
 from servers import find_program
 
-from pipeline.serving.keeper import GRACE
 from pipeline.serving.lifeline import ASK_SECONDS
+from pipeline.serving.protection.exposure import Exposure
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -65,8 +65,8 @@ def test_probes_wait_long_enough_for_the_truth_and_no_longer() -> None:
 
 def test_a_pod_may_end_what_it_took() -> None:
     seconds = int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert POD["spec"]["terminationGracePeriodSeconds"] >= seconds + GRACE
-    assert int(COMPOSE["service"]["stop_grace_period"].removesuffix("s")) >= GRACE
+    assert POD["spec"]["terminationGracePeriodSeconds"] >= seconds + Exposure().grace_seconds
+    assert int(COMPOSE["service"]["stop_grace_period"].removesuffix("s")) >= Exposure().grace_seconds
 
 
 def test_the_service_may_do_little_and_write_only_what_is_temporary() -> None:

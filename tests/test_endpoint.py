@@ -34,7 +34,7 @@ from pipeline.export import export_onnx
 from pipeline.files import sha256_of
 from pipeline.images import read_images
 from pipeline.labels import LABELS
-from pipeline.options import ImageOptions
+from pipeline.options import ImageOptions, VideoOptions
 from pipeline.pointer import Pointer, read_pointer, write_pointer
 from pipeline.predictions import stack
 from pipeline.predictor import Predictor
@@ -44,7 +44,7 @@ from pipeline.stages.evaluate import predict
 from pipeline.tables import read_split
 from pipeline.transforms import ImageError, decode
 from pipeline.video import VideoError
-from pipeline.watching import Options, watch
+from pipeline.watching import watch
 
 JPEG, PNG = encoded(".jpg"), encoded(".png")
 
@@ -261,7 +261,9 @@ def test_video_is_answered_however_it_is_sent(content: bytes, way: str, client: 
     answer = client.post("/predict_video?detect=false&fps=4&smoothing=1", **sent)
     assert answer.status_code == 200, answer.text
     expected = watch(
-        predictor_of(read_pointer(folder / "champion.json"), folder), opened(content), Options(4, 1, False)
+        predictor_of(read_pointer(folder / "champion.json"), folder),
+        opened(content),
+        VideoOptions(fps=4, smoothing=1, detect=False),
     )
     found = answer.json()
     mean, expected_mean = (said["overall"]["mean"].pop("probabilities") for said in (found, expected))
@@ -386,7 +388,7 @@ def test_a_video_is_answered_by_the_model_that_it_began_with(
             write_pointer(folder / "champion.json", first)
     # The person does not move, so that a few frames are enough to tell the two models apart.
     by_first, by_other = (
-        watch(predictor_of(pointer, folder), opened(long), Options(fps=0.2))["overall"]["mean"]["probabilities"]
+        watch(predictor_of(pointer, folder), opened(long), VideoOptions(fps=0.2))["overall"]["mean"]["probabilities"]
         for pointer in (first, other)
     )
     found = video.json()["overall"]["mean"]["probabilities"]

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from pipeline import tracking
 from pipeline.errors import PipelineError
-from pipeline.history import append, read_history, set_aside, settle
+from pipeline.history import append, find_set_aside, read_history, settle
 
 NAME = "expression-classifier-sample"
 
@@ -33,7 +33,7 @@ def aliases(client):
 def test_without_events_there_is_nothing(client):
     assert read_history(client, NAME) == []
     assert settle(client, NAME) is None
-    assert set_aside(client, NAME) == {}
+    assert find_set_aside(client, NAME) == {}
 
 
 def test_the_aliases_follow_the_last_event(client):
@@ -143,11 +143,11 @@ def test_what_a_person_set_aside_is_known_by_its_weights_until_it_comes_back(cli
     one, two = made(client, "a"), made(client, "b")
     first = append(client, None, "promotion", one, "first")
     second = append(client, first, "promotion", two, "better")
-    assert set_aside(client, NAME) == {}
+    assert find_set_aside(client, NAME) == {}
     third = append(client, second, "rollback", one, "it takes children for old")
-    assert set_aside(client, NAME) == {"b": third}
+    assert find_set_aside(client, NAME) == {"b": third}
     fourth = append(client, third, "forced promotion", two, "there are no children here")
-    assert set_aside(client, NAME) == {"a": fourth}
+    assert find_set_aside(client, NAME) == {"a": fourth}
 
 
 def test_an_event_that_was_written_twice_since_its_answer_was_lost_counts_once(client, monkeypatch):

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from pipeline.serving import lifeline
-from pipeline.serving.endpoint import OverloadedError
+from pipeline.serving.errors import OverloadedError
 from pipeline.serving.lifeline import Lifeline, hold, is_held
 
 NETWORK = """

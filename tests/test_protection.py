@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from toys import encoded
 
-from pipeline.serving.endpoint import OverloadedError, create_app
+from pipeline.serving.endpoint import create_app
+from pipeline.serving.errors import OverloadedError
 from pipeline.serving.protection.chain import Protection, who_may_ask
 from pipeline.serving.protection.exposure import Exposure
 from pipeline.serving.protection.keys import add_key, revoke_key

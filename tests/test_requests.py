@@ -23,11 +23,11 @@ from toys import encoded, picture
 
 from pipeline.client import Client
 from pipeline.labels import LABELS
-from pipeline.options import ImageOptions, OptionError, read_query
+from pipeline.options import ImageOptions, OptionError, VideoOptions, read_query
 from pipeline.predictor import Predictor
 from pipeline.sample import draw
 from pipeline.transforms import decode
-from pipeline.watching import Options, watch
+from pipeline.watching import watch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 JPEG, PNG = encoded(".jpg", picture(seed=3)), encoded(".png", picture(seed=3))
@@ -174,7 +174,7 @@ def test_the_client_asks_for_it_too(client: httpx.Client, predictor: Predictor) 
         answer["overall"]["mean"]["probabilities"]
         for answer in (
             ours.predict_video(io.BytesIO(video), detect=False, tta=True),
-            watch(predictor, opened(video), Options(detect=False, tta=True)),
+            watch(predictor, opened(video), VideoOptions(detect=False, tta=True)),
         )
     )
     assert mean == pytest.approx(expected_mean, abs=1e-6)

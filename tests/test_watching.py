@@ -11,10 +11,11 @@ from films import film, opened, portraits, shades, zeroed
 from toys import toy_model
 
 from pipeline.labels import LABELS
+from pipeline.options import VideoOptions
 from pipeline.predictor import Predictor
 from pipeline.sample import draw
 from pipeline.transforms import Image, decode
-from pipeline.watching import Options, Watch, watch
+from pipeline.watching import Watch, watch
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def people(predictor: Predictor) -> list[Image]:
 
 
 def test_an_answer_sums_up_its_timeline(predictor: Predictor) -> None:
-    answer = watch(predictor, opened(film(portraits(30))), Options(fps=5, smoothing=0, detect=False))
+    answer = watch(predictor, opened(film(portraits(30))), VideoOptions(fps=5, smoothing=0, detect=False))
     json.dumps(answer, allow_nan=False)
     assert answer["frames"] == {"sampled": 15, "with_face": 15, "unreadable": 0, "share_with_face": 1}
     assert (answer["width"], answer["height"], answer["seconds"]) == (96, 96, 2.8)
@@ -53,7 +54,7 @@ def test_an_answer_sums_up_its_timeline(predictor: Predictor) -> None:
 
 def test_a_frame_is_read_as_the_same_picture_is(predictor: Predictor) -> None:
     still = portraits(1)[0]
-    answer = watch(predictor, opened(film([still] * 3)), Options(detect=False))
+    answer = watch(predictor, opened(film([still] * 3)), VideoOptions(detect=False))
     ((_, pixels),) = predictor.find(still, detect=False)
     (expected,) = predictor.probabilities(pixels[None])
     found = answer["overall"]["mean"]["probabilities"]
@@ -64,7 +65,7 @@ def test_several_people_are_found_and_followed(predictor: Predictor, people: lis
     """The second leaves after one second, and comes back too late to be taken for the same."""
     empty = np.full_like(people[0], 128)
     frames = [np.hstack([people[0], people[1] if number < 10 or number > 45 else empty]) for number in range(60)]
-    answer = watch(predictor, opened(film(frames)), Options(fps=2))
+    answer = watch(predictor, opened(film(frames)), VideoOptions(fps=2))
     first, second, again = sorted(answer["tracks"], key=lambda track: (-track["faces"], track["first"]))
     assert [(track["first"], track["last"]) for track in (first, second, again)] == [(0, 5.5), (0, 0.5), (5, 5.5)]
     assert all(seen["box"][0] < 320 for seen in first["timeline"])
@@ -84,7 +85,7 @@ def test_no_face_says_so_and_has_no_level(predictor: Predictor) -> None:
 
 def test_unreadable_frames_are_passed_over_and_counted(predictor: Predictor) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3)).astype(np.uint8)
-    answer = watch(predictor, opened(zeroed(film(noise), 0.4, 0.6)), Options(detect=False))
+    answer = watch(predictor, opened(zeroed(film(noise), 0.4, 0.6)), VideoOptions(detect=False))
     counts = answer["frames"]
     assert counts["unreadable"] >= 1
     assert counts["with_face"] == counts["sampled"] - counts["unreadable"] == answer["overall"]["faces"]
@@ -92,7 +93,7 @@ def test_unreadable_frames_are_passed_over_and_counted(predictor: Predictor) -> 
 
 
 def test_a_video_is_let_go_of_before_its_end(predictor: Predictor) -> None:
-    watching = Watch(predictor, opened(film(portraits(40))), Options(fps=10, detect=False))
+    watching = Watch(predictor, opened(film(portraits(40))), VideoOptions(fps=10, detect=False))
     assert len(watching.look()) == 16
     watching.close()
     assert watching.look() == []

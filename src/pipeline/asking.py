@@ -33,11 +33,11 @@ class Asked:
         return {"file": str(self.file), **(self.answer or {"error": self.error})}
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among the paths, and the pictures in the folders among them and below, in order.
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among the paths, and the pictures and videos in the folders among them and below, in order.
 
     Raises:
-        PipelineError: if a path does not exist, or there is no picture at all.
+        PipelineError: if a path does not exist, or there is none at all.
     """
     found: list[Path] = []
     for path in paths:
@@ -48,7 +48,9 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
         else:
             found.append(path)
     if not found:
-        raise PipelineError(f"no picture was found; a folder's are those that end in {', '.join(sorted(SUFFIXES))}")
+        raise PipelineError(
+            f"no picture or video was found; a folder's are those that end in {', '.join(sorted(SUFFIXES))}"
+        )
     return found
 
 
@@ -57,7 +59,7 @@ def ask_all(ask: Ask, ask_video: AskVideo, files: Iterable[Path]) -> Iterator[As
 
     Which is a video, its content says.
     """
-    for file in tqdm(files, desc="pictures", unit=" pictures", mininterval=1, disable=None):
+    for file in tqdm(files, desc="files", unit=" files", mininterval=1, disable=None):
         try:
             with file.open("rb") as content:
                 film = is_video(content.read(HEAD_BYTES))

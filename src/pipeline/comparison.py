@@ -68,7 +68,7 @@ def read_version(name: str, models: Path, predictions: Path, metrics: Path) -> V
     )
 
 
-def read_champions(promotion: Path) -> dict[str, dict[str, Any]]:
+def decisions_by_weights(promotion: Path) -> dict[str, dict[str, Any]]:
     """Read the decisions of `promote`, one a registered model, by the SHA-256 of the champion's weights.
 
     Raises:
@@ -87,7 +87,7 @@ def versions_page(versions: Sequence[Version], champions: Mapping[str, dict[str,
 
     Args:
         versions: in any order; they are sorted by their score.
-        champions: as `read_champions` returns them.
+        champions: as `decisions_by_weights` returns them.
     """
     ranked = sorted(versions, key=lambda version: -version.macro_f1)
     losses = [version.curves[name].max() for version in ranked for name in LOSSES]

@@ -62,7 +62,7 @@ def read_champions(file: Path) -> dict[str, dict[str, Any]]:
     return {entry["model"]: entry["champion"] for entry in read_output(file, "promote")["decisions"]}
 
 
-def write_report(decision: dict[str, Any]) -> str:
+def render_report(decision: dict[str, Any]) -> str:
     """Return a decision as Markdown: the outcome, each rule with its numbers, and the ranking."""
     return render_markdown("promotion.md.j2", **decision)
 
@@ -88,7 +88,7 @@ def logged(client: MlflowClient, decision: dict[str, Any]) -> Iterator[None]:
         numbers |= {f"gain/{key}": value for key, value in (decision["gain"] or {}).items()}
         known = {key: value for key, value in numbers.items() if value is not None}
         tracking.log_result(client, run_id, known, {}, {})
-        client.log_text(run_id, write_report(decision), REPORT)
+        client.log_text(run_id, render_report(decision), REPORT)
         client.log_dict(run_id, decision, NUMBERS)
         yield
         client.set_tag(run_id, "outcome", decision["outcome"])

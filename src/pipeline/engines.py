@@ -108,7 +108,9 @@ def on_ray(work: Callable[[PartType], Result], parts: Iterable[PartType]) -> Ite
         import ray
         from ray.data import DataContext, from_items
     except ImportError as error:
-        raise PipelineError("harmonize.engine: ray is not installed; run `pip install '.[ray]'`") from error
+        raise PipelineError(
+            "harmonize.engine: ray is not installed; run `pip install -c constraints.txt -e '.[ray]'`"
+        ) from error
     try:
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Pictures of why a label was answered: which places of a face spoke for it."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.faces import Face, corners
 from pipeline.labels import LABELS
+from pipeline.options import Form
 from pipeline.transforms import Image, decode, encode
 
-Form = Literal["overlay", "map", "json"]
-FORMS = get_args(Form)
 LONGEST = 1600  # side of an overlay in pixels: a PNG of a larger photograph takes seconds to write
 FINE = 224  # side in pixels to which a map is smoothed
 STRONGEST, BRIGHTEST = 0.6, 210  # opacity and colour, of 255, of the place that spoke most: the face stays visible

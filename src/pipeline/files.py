@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.errors import PipelineError
 
 S3_ADVICE = (
-    "; s3:// needs `pip install '.[ray]'`, and AWS credentials where AWS's own tools look, as in the variables "
-    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    "; s3:// needs `pip install -c constraints.txt -e '.[ray]'`, and AWS credentials where AWS's own tools look, as in "
+    "the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 

@@ -132,7 +132,7 @@ class Gatekeeper:
     def _rank(self, predictions: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
         """Rank the candidates; the `note` of each says why it is none any more, where a person set it aside."""
         ranking = rank(predictions)
-        aside = history.set_aside(self.client, self.name)
+        aside = history.find_set_aside(self.client, self.name)
         for entry in ranking:
             entry["weights_sha256"] = load_checkpoint(self.models / entry["version"]).sha256()
             event = aside.get(entry["weights_sha256"])

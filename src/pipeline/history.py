@@ -121,7 +121,7 @@ def settle(client: MlflowClient, name: str) -> Event | None:
             return last
 
 
-def set_aside(client: MlflowClient, name: str) -> dict[str, Event]:
+def find_set_aside(client: MlflowClient, name: str) -> dict[str, Event]:
     """Return the champions that a person put another in the place of, rolling back or forcing it, with that event.
 
     They are told by the SHA-256 of their weights, and those that became champion again are none of them any more.

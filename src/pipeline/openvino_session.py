@@ -13,7 +13,7 @@ from openvino import opset13
 
 from pipeline.errors import PipelineError
 
-ASKED, MAPS = "explain", "maps"  # an input that may be left out, and an output that is there only if it is true
+ASKED = "explain"  # as `pipeline.export`, which takes torch to import, has it: an input that may be left out
 # It is told, as OpenVINO chooses bfloat16 by itself where it can. Integers stay integers, whatever is between them.
 PRECISIONS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 

@@ -1,15 +1,24 @@
 """What may be asked beside an image: in a query, in a JSON body, or in the first message of a live session."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.labels import LABELS
 
 TOP = 3
+LEAST_FPS, MOST_FPS = 0.1, 10.0
 MOST_SMOOTHING = 10.0  # seconds
 SHOWN = 20  # characters of a wrong value, in what is said of it
+
+Form = Literal["overlay", "map", "json"]
+Mirrored = Annotated[bool, Field(description="answer with the mean over each face and its mirror image")]
+Smoothing = Annotated[
+    float,
+    Field(ge=0, le=MOST_SMOOTHING, description="time constant in seconds of the smoothing of probabilities; 0: none"),
+]
 
 
 class OptionError(ValueError):
@@ -20,23 +29,49 @@ class NoJsonError(ValueError):
     """Bytes that are no JSON."""
 
 
-class ImageOptions(BaseModel):
-    """How to look at an image, and what to say of it."""
+class FaceOptions(BaseModel):
+    """Whether to look for faces."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     detect: Annotated[bool, Field(description="false: each image or frame is a ready crop of one face")] = True
+
+
+class ExplainOptions(FaceOptions):
+    """Which label to explain, and in which form."""
+
+    label: Annotated[
+        Literal[LABELS] | SkipJsonSchema[None],  # type: ignore[valid-type]
+        Field(description="default: the likeliest"),
+    ] = None
+    form: Annotated[
+        Form,
+        Field(
+            description="overlay: PNG of the image with the map on its face; map: grey PNG of the map alone; "
+            "json: its numbers"
+        ),
+    ] = "overlay"
+
+
+class ImageOptions(FaceOptions):
+    """How to look at an image, and what to say of it."""
+
     top: Annotated[int, Field(ge=1, le=len(LABELS), description="how many of the likeliest labels `top` lists")] = TOP
-    tta: Annotated[bool, Field(description="answer with the mean over each face and its mirror image")] = False
+    tta: Mirrored = False
 
 
 class LiveOptions(ImageOptions):
     """How to look at the frames of a live session."""
 
-    smoothing: Annotated[
-        float,
-        Field(ge=0, le=MOST_SMOOTHING, description="time constant in seconds of the smoothing; 0 for none"),
-    ] = 0.5
+    smoothing: Smoothing = 0.5
+
+
+class VideoOptions(FaceOptions):
+    """How to watch a video."""
+
+    fps: Annotated[float, Field(ge=LEAST_FPS, le=MOST_FPS, description="frames a second that are looked at")] = 2.0
+    smoothing: Smoothing = 0.5
+    tta: Mirrored = False
 
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -80,6 +115,8 @@ def _say(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def _wanted(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
     match schema["type"]:
         case "boolean":
             return "true or false"

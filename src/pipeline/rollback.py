@@ -16,7 +16,7 @@ def roll_back(pointer_file: Path, why: str, to: str | None = None) -> history.Ev
     """Make an earlier version of the model that a pointer names its champion again.
 
     Its files are fetched and opened before anything is changed. The weights that are left behind do not become champion
-    again unless somebody names or forces them (see `pipeline.history.set_aside`).
+    again unless somebody names or forces them (see `pipeline.history.find_set_aside`).
 
     Args:
         pointer_file: the champion's pointer; it is moved last.
@@ -59,7 +59,7 @@ def roll_back(pointer_file: Path, why: str, to: str | None = None) -> history.Ev
 
 def _former(client: MlflowClient, name: str) -> str | None:
     """Return the number of the latest champion before the present one that nobody rolled back."""
-    events, aside = history.read_history(client, name), history.set_aside(client, name)
+    events, aside = history.read_history(client, name), history.find_set_aside(client, name)
     unwanted = {events[-1].weights_sha256, *(sha256 for sha256, event in aside.items() if event.kind == "rollback")}
     return next((event.version for event in reversed(events) if event.weights_sha256 not in unwanted), None)
 

@@ -1,5 +1,6 @@
 """Lineage, both ways: what a registered version is made of, and which versions were made from a commit or some data."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,14 @@ from pipeline.registry import REPRODUCED
 
 PACKAGES = ("torch", "pytorch-lightning", "timm", "albumentations", "mlflow", "onnxruntime")  # what is named of many
 SHORTEST = 7  # characters of a hash that tell enough
+HASH = re.compile(r"[0-9a-f]+(\.dir)?", re.IGNORECASE)  # DVC's, of a folder, end so
+
+
+def is_hash(what: str) -> bool:
+    """Return whether this is the beginning of a hash; raises PipelineError if it is one that is too short to tell."""
+    if HASH.fullmatch(what) and len(what) < SHORTEST:
+        raise PipelineError(f"{what!r} is too short for a hash; give {SHORTEST} characters or more")
+    return HASH.fullmatch(what) is not None
 
 
 def find(client: MlflowClient, what: str) -> ModelVersion:
@@ -92,12 +101,7 @@ def find_made_from(client: MlflowClient, prefix: str) -> list[tuple[ModelVersion
     """Return the registered versions made from a commit or some data, by the beginning of its hash, and what matched.
 
     That may be the git commit, the hash of all data or of one dataset, DVC's of a file, or that of weights.
-
-    Raises:
-        PipelineError: if the beginning is too short to tell anything.
     """
-    if len(prefix) < SHORTEST:
-        raise PipelineError(f"{prefix!r} is too short for a hash; give {SHORTEST} characters or more")
     found = []
     for version in _versions(client):
         matched = [name for name, value in version.tags.items() if value.startswith(prefix.lower())]

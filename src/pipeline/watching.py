@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.faces import Face
 from pipeline.labels import LABELS
+from pipeline.options import VideoOptions
 from pipeline.predictor import Predictor
 from pipeline.reader import read
 from pipeline.screening import load_rule, screen
@@ -19,24 +19,8 @@ from pipeline.tracks import Reading, Tracker
 from pipeline.transforms import Image
 
 LOOK_FRAMES, LOOK_FACES, LOOK_SECONDS = 16, 64, 2.0  # after which what was found is classified
+USUAL = VideoOptions()
 NO_FACE = "no face was found in the video; send ready crops of one face with ?detect=false"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to watch: frames a second, seconds of smoothing, whether to look for faces or take frames for one.
-
-    With `tta`, what is read in a face is the mean over it and its mirror image.
-    """
-
-    fps: float = 2.0
-    smoothing: float = 0.5
-    detect: bool = True
-    tta: bool = False
-
-
-DEFAULT = Options()
-LEAST_FPS, MOST_FPS = 0.1, 10.0
 
 
 class Sight(NamedTuple):
@@ -49,7 +33,7 @@ class Sight(NamedTuple):
 class Watch:
     """Watches one video: `look` and `learn` by turns until there is nothing more to see, then `answer`."""
 
-    def __init__(self, predictor: Predictor, video: BinaryIO, options: Options) -> None:
+    def __init__(self, predictor: Predictor, video: BinaryIO, options: VideoOptions) -> None:
         """Take a video, a file that stays open meanwhile; nothing is read yet."""
         self._predictor, self._options = predictor, options
         self._rule = load_rule()
@@ -144,7 +128,7 @@ class Watch:
         return {**summed, "screening": screen(labels, with_face, frames, self._rule)}
 
 
-def watch(predictor: Predictor, video: BinaryIO, options: Options = DEFAULT) -> dict[str, Any]:
+def watch(predictor: Predictor, video: BinaryIO, options: VideoOptions = USUAL) -> dict[str, Any]:
     """Go the whole way from a video to its answer, without a service; see `Watch` for what it raises."""
     with closing(Watch(predictor, video, options)) as watching:
         while sights := watching.look():

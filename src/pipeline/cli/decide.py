@@ -1,6 +1,5 @@
 """Commands about the champion: change it, look into its history, make it again."""
 
-import re
 from typing import Annotated
 
 import typer
@@ -18,7 +17,10 @@ def promote(
     force: Annotated[bool, typer.Option("--force", help="overrule the gate")] = False,
     why: Why = None,
 ) -> None:
-    """Let the gate decide about all versions in `run`, or, with --force and --why, make one of them champion."""
+    """Let the gate decide about all versions in `run`, or, with --force and --why, make one of them champion.
+
+    Without a version it is `dvc repro promote`, and decides nothing anew where nothing has changed.
+    """
     with as_sentence():
         if version is None and not force and not why:
             run_dvc("repro", "promote")
@@ -33,7 +35,7 @@ def rollback(
     why: Why = None,
     to: Annotated[str | None, typer.Option(metavar="NUMBER", help="of the version, if not the former champion")] = None,
 ) -> None:
-    """Make the former champion champion again, for a reason, here and for every service that follows the pointer.
+    """Make the former champion champion again, here and for every service that follows the pointer; --why is needed.
 
     The one that is left behind does not come back by itself; the gate may still find a third one better.
     """
@@ -55,6 +57,7 @@ def history() -> None:
     from pipeline.history import read_history
     from pipeline.pointer import read_pointer
 
+    speak_plainly()
     with as_sentence():
         name = read_pointer(POINTER).name
         with tracking.answering():
@@ -70,11 +73,13 @@ def trace(
     """Tell what a registered version is made of, or which versions were made from a commit or some data."""
     from pipeline import tracking
     from pipeline.files import read_json
-    from pipeline.trace import find, find_made_from, trace
+    from pipeline.trace import find, find_made_from, is_hash, trace
 
+    speak_plainly()
     with as_sentence(), tracking.answering():
+        by_hash = is_hash(what)  # before anybody is asked
         client = tracking.connect()
-        if not re.fullmatch(r"[0-9a-f]+(\.dir)?", what.lower()):
+        if not by_hash:
             version = find(client, what)
             packaged = read_json(PACKAGE) if PACKAGE.exists() else {}
             served = (packaged.get("model"), packaged.get("version")) == (version.name, str(version.version))
@@ -101,6 +106,7 @@ def reproduce(
     from pipeline.reproduction import reproduce as make_again
     from pipeline.trace import find
 
+    speak_plainly()
     with as_sentence(), tracking.answering():
         client = tracking.connect()
         version = find(client, what)

@@ -11,13 +11,13 @@ from pipeline.params import load_params
 
 
 def sweep(
-    version: str,
+    version: Annotated[str, typer.Argument(help="a version in `recipes`")],
     vary: Annotated[list[str], typer.Option(metavar="KEY=VALUES", help="what to vary; again for each key")] = [],  # noqa: B006
     trials: Annotated[int | None, typer.Option(min=1, help="how many in all, those of earlier calls counted")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="of each training, where not the recipe's own")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="trainings a trial, of which the mean counts")] = None,
     study: Annotated[
-        str | None, typer.Option(metavar="NAME", help="of the sweep; by itself made from what it asks")
+        str | None, typer.Option(metavar="NAME", help="of the sweep; by default made from its settings")
     ] = None,
 ) -> None:
     """Look for better values of VERSION's recipe, by validation macro-F1.
@@ -51,7 +51,7 @@ def label_errors(
     to: Annotated[
         Path, typer.Option(metavar="FILE", help="the sheet; `harmonize` applies the one that stands here by itself")
     ] = CORRECTIONS,
-    most: Annotated[int, typer.Option(min=1, help="faces that wait for a decision")] = 100,
+    most: Annotated[int, typer.Option(min=1, help="list at most so many faces without a decision")] = 100,
 ) -> None:
     """List the faces whose label is probably wrong by the answers of VERSION, for a person to decide.
 

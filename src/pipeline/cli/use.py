@@ -20,30 +20,30 @@ def predict(
     detect: Annotated[bool, typer.Option(help="look for faces; else a whole picture is taken for one")] = True,
     top: Annotated[int | None, typer.Option(min=1, max=7, help="list so many of the likeliest labels")] = None,
     tta: Annotated[bool, typer.Option(help="answer with the mean over each face and its mirror image")] = False,
-    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of what is told")] = "table",
-    to: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there instead")] = None,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="of the output")] = "table",
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="write to this file instead of the terminal")] = None,
     annotate: Annotated[Path | None, typer.Option(metavar="FOLDER", help="put pictures with boxes there")] = None,
 ) -> None:
     """Tell the expressions on pictures and videos, by the model that would be served here, or by a running service."""
     from pipeline.annotation import annotate as draw_on
-    from pipeline.asking import as_table, ask_all, describe, find_pictures
+    from pipeline.asking import as_table, ask_all, describe, find_files
     from pipeline.client import Client
     from pipeline.files import written_whole
-    from pipeline.options import TOP
+    from pipeline.options import TOP, VideoOptions
     from pipeline.pointer import choose_model
     from pipeline.serving.slots import Served
     from pipeline.transforms import decode, encode
-    from pipeline.watching import Options, watch
+    from pipeline.watching import watch
 
     with as_sentence():
-        pictures = find_pictures(paths)
+        pictures = find_files(paths)
         below = os.path.commonpath([file.resolve().parent for file in pictures])
         model = Client(server, key=key) if server else Served.of(*choose_model(POINTER)).open()
 
         def ask_video(video: BinaryIO) -> dict[str, Any]:
             if isinstance(model, Client):
                 return model.predict_video(video, detect=detect, tta=tta)
-            return watch(model, video, Options(detect=detect, tta=tta))
+            return watch(model, video, VideoOptions(detect=detect, tta=tta))
 
         asked = []
         for one in ask_all(lambda image: model.predict(image, detect, top or TOP, tta), ask_video, pictures):
@@ -71,7 +71,9 @@ def predict(
 def ready_made(
     version: Annotated[str, typer.Argument(help="a version that was trained and evaluated on real faces")],
 ) -> None:
-    """Export a version in half precision as the model that `make serve` serves before anything was trained."""
+    """Export a version in half precision as the model that `make serve` serves before anything was trained.
+
+    It takes the place of the one in models/ready-made, which is part of the repository."""
     from pipeline import tracking
     from pipeline.checkpoint import load_checkpoint
     from pipeline.predictions import read_predictions

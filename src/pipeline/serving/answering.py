@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from pipeline.answers import Answered, Look, now
 from pipeline.card_files import Card
 from pipeline.cores import count_cores
-from pipeline.explain import Explanation, Form, NoFaceError, UnexplainableError, explain
+from pipeline.explain import Explanation, NoFaceError, UnexplainableError, explain
 from pipeline.faces import Face
 from pipeline.mirroring import averaged, shown
-from pipeline.options import ImageOptions
+from pipeline.options import ExplainOptions, Form, ImageOptions, VideoOptions
 from pipeline.predictor import NO_FACE, Predictor
-from pipeline.serving.endpoint import OverloadedError
+from pipeline.serving.errors import OverloadedError
 from pipeline.serving.following import CurrentModel
 from pipeline.serving.meters import State, count_answer, timed
 from pipeline.serving.remote import RemoteNetwork
 from pipeline.serving.session import Seen
 from pipeline.transforms import Image, decode, decodes_at_once
-from pipeline.watching import Options, Watch
+from pipeline.watching import Watch
 
 if TYPE_CHECKING:
     from pipeline.serving.answer_log import AnswerLog
@@ -74,7 +74,7 @@ class Answerer:
         predictor, faces, _, outputs = await self._see(image, options)
         return Seen(predictor.model, faces, averaged(outputs[:, :7], options.tta))
 
-    async def explain(self, image: bytes, detect: bool, label: str | None) -> Explanation:
+    async def explain(self, image: bytes, options: ExplainOptions) -> Explanation:
         """Explain a label, by default the likeliest, for the largest face of an encoded image.
 
         Raises `ImageError`, `NoFaceError`, `UnexplainableError` where the model can not, or `OverloadedError`.
@@ -82,17 +82,17 @@ class Answerer:
         with self._model.held() as (predictor, slot):
             if not predictor.explains:
                 raise UnexplainableError(predictor.unexplained)
-            found = await run_sync(self._read, predictor, image, detect, limiter=self._threads)
+            found = await run_sync(self._read, predictor, image, options.detect, limiter=self._threads)
             if not found:
                 raise NoFaceError(NO_FACE)
             row, maps = await self._network.explain(slot, predictor.stack(found[:1]))
-        return explain(found[0][0], not detect, row, maps, label, predictor.model)
+        return explain(found[0][0], not options.detect, row, maps, options.label, predictor.model)
 
     async def draw(self, explanation: Explanation, image: bytes, form: Form) -> bytes:
         """Return a picture of an explanation as PNG."""
         return await run_sync(explanation.as_png, image, form, limiter=self._threads)
 
-    async def answer_video(self, video: BinaryIO, options: Options) -> dict[str, Any]:
+    async def answer_video(self, video: BinaryIO, options: VideoOptions) -> dict[str, Any]:
         """Answer for a video; raises `VideoError`, or `OverloadedError` where there is no time for it."""
         if self._videos.statistics().tasks_waiting >= VIDEOS_WAITING:
             raise OverloadedError("too many videos wait already; try later")
@@ -119,7 +119,7 @@ class Answerer:
             outputs = await self._network.classify(slot, shown(predictor.stack(found), options.tta))
         return predictor, [face for face, _ in found], looks, outputs
 
-    async def _watch(self, video: BinaryIO, options: Options) -> dict[str, Any]:
+    async def _watch(self, video: BinaryIO, options: VideoOptions) -> dict[str, Any]:
         with self._model.held() as (predictor, slot), closing(Watch(predictor, video, options)) as watch:
             while sights := await run_sync(watch.look):
                 rows = await self._network.classify(slot, shown(watch.pixels(sights), options.tta))

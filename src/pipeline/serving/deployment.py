@@ -113,4 +113,4 @@ def prepare(exposure: Exposure) -> None:
     os.environ[SLOTS_FILE] = str(Path(folder) / "slots.json")
     os.environ["TMPDIR"] = folder  # of the processes; what one leaves that is killed goes with the rest
     write_slots(slots_file(), Slots({SLOTS[0]: served}, SLOTS[0]))
-    keep()
+    keep(exposure.grace_seconds)

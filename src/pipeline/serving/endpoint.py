@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
@@ -15,11 +14,19 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.card_files import Card
-from pipeline.explain import FORMS, Explanation, Form, NoFaceError, UnexplainableError
-from pipeline.labels import LABELS
-from pipeline.options import MOST_SMOOTHING, ImageOptions, NoJsonError, OptionError, read_query
+from pipeline.explain import Explanation, NoFaceError, UnexplainableError
+from pipeline.options import (
+    ExplainOptions,
+    Form,
+    ImageOptions,
+    NoJsonError,
+    OptionError,
+    VideoOptions,
+    read_query,
+)
 from pipeline.serving.accept import preferred
 from pipeline.serving.bodies import BatchBody, ImageBody, from_base64, parse_body
+from pipeline.serving.errors import OverloadedError
 from pipeline.serving.live import Live
 from pipeline.serving.live_page import show_live
 from pipeline.serving.meters import METRICS, State, render
@@ -38,7 +45,6 @@ from pipeline.serving.uploads import (
 )
 from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
 from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError
-from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS, Options
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +55,6 @@ SELF_CONTAINED = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",
 }
-FLAGS = {"true": True, "1": True, "false": False, "0": False}
-
-
-class OverloadedError(Exception):
-    """The network cannot take the request now."""
 
 
 # The first kind that fits counts.
@@ -78,15 +79,15 @@ class Backend(Protocol):
         """Return what is on a frame of a live session; raises as `answer`."""
         ...
 
-    async def explain(self, image: bytes, detect: bool, label: str | None) -> Explanation:
-        """Explain a label for the largest face; raises as `answer`, `NoFaceError` and `UnexplainableError` besides."""
+    async def explain(self, image: bytes, options: ExplainOptions) -> Explanation:
+        """Explain the largest face; raises as `answer`, `NoFaceError` and `UnexplainableError` besides."""
         ...
 
     async def draw(self, explanation: Explanation, image: bytes, form: Form) -> bytes:
         """Return a picture of an explanation as PNG."""
         ...
 
-    async def answer_video(self, video: BinaryIO, options: Options) -> dict[str, Any]:
+    async def answer_video(self, video: BinaryIO, options: VideoOptions) -> dict[str, Any]:
         """Answer for a video; raises `VideoError` or `OverloadedError`."""
         ...
 
@@ -148,22 +149,16 @@ def create_app(backend: Callable[[], Backend]) -> ASGIApp:
         return JSONResponse({"answers": answers})
 
     async def explain(request: Request) -> Response:
-        detect = _read_flag(request, "detect", True)
-        label, form = _read_choice(request, "label", LABELS), _read_choice(request, "form", FORMS) or FORMS[0]
+        options = read_query(request.query_params, ExplainOptions)
         image = _bounded(await read_image(request))
-        explanation = await backend().explain(image, detect, label)
-        if form == "json":
+        explanation = await backend().explain(image, options)
+        if options.form == "json":
             return JSONResponse(explanation.as_json())
-        png = await backend().draw(explanation, image, form)
+        png = await backend().draw(explanation, image, options.form)
         return Response(png, media_type="image/png", headers=_headers(explanation))
 
     async def predict_video(request: Request) -> JSONResponse:
-        options = Options(
-            fps=_read_number(request, "fps", DEFAULT.fps, LEAST_FPS, MOST_FPS),
-            smoothing=_read_number(request, "smoothing", DEFAULT.smoothing, 0, MOST_SMOOTHING),
-            detect=_read_flag(request, "detect", True),
-            tta=_read_flag(request, "tta", False),
-        )
+        options = read_query(request.query_params, VideoOptions)
         async with read_video(request) as video:
             answer = await backend().answer_video(video, options)
         spend(request.scope, answer["frames"]["sampled"] - 1)
@@ -197,31 +192,6 @@ class _Opaque:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
-
-
-def _read_flag(request: Request, name: str, default: bool) -> bool:
-    value = request.query_params.get(name, str(default)).lower()
-    if value not in FLAGS:
-        raise HTTPException(422, f"{name} must be true or false, not {value[:20]!r}")
-    return FLAGS[value]
-
-
-def _read_number(request: Request, name: str, default: float, least: float, most: float) -> float:
-    value = request.query_params.get(name, "")
-    try:
-        number = float(value) if value else default
-    except ValueError:
-        number = math.nan
-    if not least <= number <= most:
-        raise HTTPException(422, f"{name} must be a number from {least:g} to {most:g}, not {value[:20]!r}")
-    return number
-
-
-def _read_choice(request: Request, name: str, choices: Sequence[str]) -> Any:
-    value = request.query_params.get(name)
-    if value is not None and value not in choices:
-        raise HTTPException(422, f"{name} must be one of {', '.join(choices)}, not {value[:20]!r}")
-    return value
 
 
 def _headers(explanation: Explanation) -> dict[str, str]:

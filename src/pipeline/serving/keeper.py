@@ -23,26 +23,29 @@ DEATHS, SECONDS = 3, 30.0  # as many in so long are answered at once; further on
 # For glibc, in the processes that are started: buffers of pictures go back to the system, and are not kept for each of
 # the threads that happened to read one.
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
-GRACE = 65  # seconds to answer what was taken, more than a request may take; then the process is killed
 
 
-def keep() -> None:
-    """Keep the processes that this one is about to start; to be called before it starts them, from its main thread."""
+def keep(grace_seconds: int) -> None:
+    """Keep the processes that this one is about to start; to be called before it starts them, from its main thread.
+
+    Args:
+        grace_seconds: to answer what was taken, when the service ends; then they are killed.
+    """
     for name, value in MEMORY.items():
         os.environ.setdefault(name, value)
     # Inside a container BentoML lets all end when one has died, ten seconds later.
     os.environ.pop("BENTOML_CONTAINERIZED", None)
-    IOLoop.current().add_callback(_take_over)  # runs when there is something to keep
+    IOLoop.current().add_callback(_take_over, grace_seconds)  # runs when there is something to keep
 
 
-def _take_over() -> None:
+def _take_over(grace_seconds: int) -> None:
     # Circus's handler of signals is the way to it: BentoML hands it to nobody.
     handler = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     controller = getattr(handler, "controller", None)
     if controller is None:
         log.warning("BentoML starts its processes otherwise than expected: dead ones are started again less quickly")
         return
-    _Keeper(controller).begin()
+    _Keeper(controller).begin(grace_seconds)
 
 
 class _Keeper:
@@ -53,9 +56,9 @@ class _Keeper:
         self._circus = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         self._deaths: deque[float] = deque(maxlen=DEATHS)
 
-    def begin(self) -> None:
+    def begin(self, grace_seconds: int) -> None:
         for watcher in self._arbiter.watchers:
-            watcher.graceful_timeout = GRACE
+            watcher.graceful_timeout = grace_seconds
         for number in self._circus:
             signal.signal(number, self._on_end)
         signal.signal(signal.SIGCHLD, self._on_death)

@@ -20,7 +20,7 @@ from urllib.request import url2pathname
 import aiohttp
 from bentoml.exceptions import BentoMLException
 
-from pipeline.serving.endpoint import OverloadedError
+from pipeline.serving.errors import OverloadedError
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 

@@ -30,7 +30,7 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sessions: int = Field(default=8, ge=0)  # at once; BentoML counts each as one of the service's 64 requests
+    sessions: int = Field(default=8, ge=0)  # at once
     seconds: float = Field(default=900, gt=0)  # of a session
     idle: float = Field(default=30, gt=0)  # seconds without a message
     megabytes: float = Field(default=4, gt=0, le=16)  # of a message; beyond 16, uvicorn hangs up by itself

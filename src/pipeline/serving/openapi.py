@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from pipeline.explain import FORMS
 from pipeline.labels import LABELS
-from pipeline.options import ImageOptions
+from pipeline.options import ExplainOptions, FaceOptions, ImageOptions, VideoOptions
 from pipeline.serving.openapi_live import live_answer, live_operation
 from pipeline.serving.openapi_options import BODIES, parameters
-from pipeline.serving.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER, VIDEO_PARAMETERS
+from pipeline.serving.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER
 
 ERRORS = {
     "400": "an image, video or JSON, but empty, cut off or broken",
@@ -120,15 +119,19 @@ def describe(version: str) -> dict[str, Any]:
         "application/json": {"schema": _schema("BatchBody")},
     }
     video = {"video/*": {"schema": BINARY}, "multipart/form-data": {"schema": _form("video", BINARY)}}
-    watch = _operation("The expressions in one video (MP4, WebM), followed in time", video, _schema("VideoAnswer"))
-    watch["parameters"] += VIDEO_PARAMETERS
+    summary = "The expressions in one video (MP4, WebM), followed in time"
+    watch = _operation(summary, VideoOptions, video, _schema("VideoAnswer"))
     watch["responses"]["200"]["content"]["application/json"]["example"] = EXAMPLE
     return {
         "openapi": "3.1.0",
         "info": {"title": "Facial-expression recognition", "version": version},
         "paths": {
-            "/predict": {"post": _predict("The expressions on one image", one | one_of_json, _schema("Answer"))},
-            "/predict_batch": {"post": _predict("Several images; a broken one fails alone", several, answers)},
+            "/predict": {
+                "post": _operation("The expressions on one image", ImageOptions, one | one_of_json, _schema("Answer"))
+            },
+            "/predict_batch": {
+                "post": _operation("Several images; a broken one fails alone", ImageOptions, several, answers)
+            },
             "/predict_video": {"post": watch},
             "/explain": {"post": _explain(one)},
             "/live": {"get": live_operation(_schema("LiveOptions"), _schema("LiveAnswer"))},
@@ -142,19 +145,16 @@ def describe(version: str) -> dict[str, Any]:
     }
 
 
-def _predict(summary: str, content: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    return {**_operation(summary, content, answer), "parameters": parameters(ImageOptions)}
-
-
-def _operation(summary: str, content: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    detect = {"name": "detect", "in": "query", "schema": {"type": "boolean", "default": True}}
+def _operation(
+    summary: str, options: type[FaceOptions], content: dict[str, Any], answer: dict[str, Any]
+) -> dict[str, Any]:
     errors = {
         status: {"description": text, "content": {"application/json": {"schema": _schema("Error")}}}
         for status, text in ERRORS.items()
     }
     return {
         "summary": summary,
-        "parameters": [{**detect, "description": "false: each image or frame is a ready crop of one face"}],
+        "parameters": parameters(options),
         "requestBody": {"required": True, "content": content},
         "responses": {"200": {**_ok("the answer"), "content": {"application/json": {"schema": answer}}}, **errors},
     }
@@ -171,17 +171,8 @@ def _card() -> dict[str, Any]:
 
 
 def _explain(content: dict[str, Any]) -> dict[str, Any]:
-    operation = _operation("Which places of the largest face spoke for a label", content, _schema("Explanation"))
-    operation["parameters"] += [
-        {"name": "label", "in": "query", "schema": {"enum": list(LABELS)}, "description": "default: the likeliest"},
-        {
-            "name": "form",
-            "in": "query",
-            "schema": {"enum": list(FORMS), "default": FORMS[0]},
-            "description": "overlay: PNG of the image with the map on its face; map: grey PNG of the map alone; "
-            "json: its numbers",
-        },
-    ]
+    summary = "Which places of the largest face spoke for a label"
+    operation = _operation(summary, ExplainOptions, content, _schema("Explanation"))
     answer, responses = operation["responses"]["200"], operation["responses"]
     answer["description"] = "a picture whose headers name what it shows, or JSON"
     answer["content"]["image/png"] = {"schema": BINARY}

@@ -19,12 +19,13 @@ def parameters(options: type[BaseModel]) -> list[dict[str, Any]]:
 def _properties(kind: type[BaseModel]) -> dict[str, dict[str, Any]]:
     properties = kind.model_json_schema()["properties"]
     return {
-        name: {key: value for key, value in schema.items() if key != "title"} for name, schema in properties.items()
+        name: {key: value for key, value in schema.items() if key != "title" and value is not None}
+        for name, schema in properties.items()
     }
 
 
 def _schema(kind: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a JSON object, without pydantic's titles."""
+    """Return the schema of a JSON object, without pydantic's titles, and defaults that are nothing."""
     required = [name for name, field in kind.model_fields.items() if field.is_required()]
     schema = {"type": "object", "properties": _properties(kind), "additionalProperties": False, "example": example}
     return schema | ({"required": required} if required else {})

@@ -1,10 +1,7 @@
 """What the endpoint promises for videos, as parts of its OpenAPI document."""
 
 from pipeline.labels import LABELS
-from pipeline.options import MOST_SMOOTHING, ImageOptions
 from pipeline.screening import LEVELS, Rule, screen
-from pipeline.serving.openapi_options import parameters
-from pipeline.watching import DEFAULT, LEAST_FPS, MOST_FPS
 
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 COUNT = {"type": "integer", "minimum": 0}
@@ -72,21 +69,6 @@ VIDEO_ANSWER = {
         "model": {"type": "object", "description": "name, version, and a warning where it is not for real use"},
     },
 }
-VIDEO_PARAMETERS = [
-    {
-        "name": "fps",
-        "in": "query",
-        "schema": {"type": "number", "default": DEFAULT.fps, "minimum": LEAST_FPS, "maximum": MOST_FPS},
-        "description": "frames a second that are looked at",
-    },
-    {
-        "name": "smoothing",
-        "in": "query",
-        "schema": {"type": "number", "default": DEFAULT.smoothing, "minimum": 0, "maximum": MOST_SMOOTHING},
-        "description": "time constant in seconds of the smoothing of probabilities; 0 for none",
-    },
-    *(parameter for parameter in parameters(ImageOptions) if parameter["name"] == "tta"),
-]
 
 _PROBABILITIES = dict(zip(LABELS, (0.02, 0.01, 0.01, 0.83, 0.1, 0.01, 0.02), strict=True))
 _SUMMARY = {

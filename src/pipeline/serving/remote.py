@@ -33,7 +33,7 @@ class RemoteNetwork:
         """Map uint8 faces (n, size, size, 3) to `Predictor.outputs` (n, 7 + k), and none to (0, 7), unasked.
 
         Raises:
-            pipeline.serving.endpoint.OverloadedError: if the network does not answer.
+            pipeline.serving.errors.OverloadedError: if the network does not answer.
         """
         if not len(faces):
             return np.empty((0, 7), np.float32)

@@ -1,1 +1,1 @@
-"""The eight stages that `dvc.yaml` runs, one module each, and `inputs`, which tells a version what it is made from."""
+"""The stages that `dvc.yaml` and `zoo/dvc.yaml` run, one module each."""

@@ -11,7 +11,7 @@ import typer
 from pipeline import history, registry, tracking
 from pipeline.checkpoint import load_checkpoint
 from pipeline.command import run
-from pipeline.decisions import write_report
+from pipeline.decisions import render_report
 from pipeline.errors import PipelineError
 from pipeline.files import read_output, write_json, written_whole
 from pipeline.gatekeeper import Evidence, Forced, Gatekeeper
@@ -85,7 +85,7 @@ def main(
         decisions, serves = decide(models, evidence, Forced(force, why) if force else None)
     write_json(decision, {"serves": serves and f"{serves.name} version {serves.version}", "decisions": decisions})
     with written_whole(report) as file:
-        file.write_text("\n".join(map(write_report, decisions)), encoding="utf-8")
+        file.write_text("\n".join(map(render_report, decisions)), encoding="utf-8")
     for one in decisions:
         logger.info("%s: %s %s: %s", one["model"], one["candidate"], one["outcome"], one["reason"])
     if serves is None:

@@ -35,6 +35,11 @@ class Exposure:
     log_requests: bool = False
     log_clients: bool = False
 
+    @property
+    def grace_seconds(self) -> int:
+        """Seconds in which all that was taken has an answer, or a refusal, whatever happens."""
+        return self.request_seconds + 5
+
 
 def read_exposure(environment: Mapping[str, str]) -> Exposure:
     """Read the variables; raises PipelineError with the one that can not be read, or two that do not fit together."""
