@@ -15,6 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.lineage import FILE
 from pipeline.pointer import SAMPLE_SUFFIX
+from pipeline.recipes import Recipe
 from pipeline.registry import REPRODUCED
 
 PACKAGES = ("torch", "pytorch-lightning", "timm", "albumentations", "mlflow", "onnxruntime")  # what is named of many
@@ -61,6 +62,7 @@ def trace(client: MlflowClient, version: ModelVersion, models: Path, bento: str 
     run = client.get_run(str(version.run_id))
     state = {"true": "with uncommitted changes", "false": "clean"}.get(tags.get("git_dirty", ""), "state unknown")
     environment = lineage.get("environment", {})
+    changed = Recipe.model_validate(facts["recipe"]).model_dump(mode="json", exclude_defaults=True)
     told: dict[str, Any] = {
         "recipe": f"{tags['recipe']}, at scale {tags['scale']}",
         "registered": _time(version.creation_timestamp),
@@ -69,7 +71,7 @@ def trace(client: MlflowClient, version: ModelVersion, models: Path, bento: str 
         "code": f"commit {tags['git_commit']}, {state}",
         "data": [f"{name}: {sha256}" for name, sha256 in facts["data"].items()],
         "dvc.lock": [f"{path}: {md5}" for path, md5 in lineage.get("dvc", {}).items()],
-        "parameters": sorted(f"{key}: {value}" for key, value in run.data.params.items()),
+        "parameters": [f"{key}: {value}" for key, value in tracking.flatten(changed).items()],  # defaults are left out
         "seed": facts.get("seed", "unknown"),
         "trained on": f"{facts.get('device', 'unknown')}, {facts.get('precision', 'unknown')}, "
         f"{run.data.tags.get('seconds', '?')} s",

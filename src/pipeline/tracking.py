@@ -67,7 +67,7 @@ def start_run(
         run_name=name or version,
         tags={"version": version, **_source_tags(source or f"train@{version}"), **cut},
     )
-    flat = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in _flatten(params).items()]
+    flat = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
     return run.info.run_id
 
@@ -268,11 +268,12 @@ def _repository() -> Path | None:
     return next((path.parents[2] for path in Path.cwd().parents if path.parts[-3:] == (".dvc", "tmp", "exps")), None)
 
 
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested parameters by dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
         if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
