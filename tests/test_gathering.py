@@ -43,13 +43,30 @@ def test_what_comes_while_a_call_is_on_the_way_goes_together_and_whole() -> None
         network = Network()
         first = asyncio.create_task((gathered := Gathered(network, 6))(faces(1)))
         await asyncio.sleep(0.01)  # the first one has gone, alone and at once
-        others = [asyncio.create_task(gathered(part)) for part in (faces(2, 3), faces(4), faces(5, 6, 7, 8), faces(9))]
+        others = [asyncio.create_task(gathered(part)) for part in (faces(2, 3), faces(4), faces(5, 6))]
         await asyncio.sleep(0.01)
         assert network.batches == [1]
         network.may_answer.set()
         rows = await asyncio.gather(first, *others)
-        assert [row[:, 0].tolist() for row in rows] == [[1], [2, 3], [4], [5, 6, 7, 8], [9]]
-        assert network.batches == [1, 3, 5]  # a request is not cut, and they keep their order
+        assert [row[:, 0].tolist() for row in rows] == [[1], [2, 3], [4], [5, 6]]
+        assert network.batches == [1, 5]
+
+    asyncio.run(go())
+
+
+def test_what_fills_a_call_goes_while_another_one_is_on_the_way() -> None:
+    async def go() -> None:
+        network = Network()
+        first = asyncio.create_task((gathered := Gathered(network, 6))(faces(1)))
+        await asyncio.sleep(0.01)
+        parts = (faces(2, 3), faces(4), faces(5, 6, 7, 8), faces(9), faces(10, 11))
+        others = [asyncio.create_task(gathered(part)) for part in parts]
+        await asyncio.sleep(0.01)
+        assert network.batches == [1, 3]  # a request is not cut; and no third call, though there is enough for one
+        network.may_answer.set()
+        rows = await asyncio.gather(first, *others)
+        assert [row[:, 0].tolist() for row in rows] == [[1], [2, 3], [4], [5, 6, 7, 8], [9], [10, 11]]
+        assert network.batches == [1, 3, 5, 2]  # they keep their order
 
     asyncio.run(go())
 
