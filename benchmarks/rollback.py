@@ -104,7 +104,7 @@ def report(answers: list[Answer], at: float) -> None:
     if after:
         print(f"  the first answer of the other version came {min(after) - at:.1f} s after the command was given")
     else:
-        print("  the load ended before the other version answered: the machine was busy; try again, with more --seconds")
+        print("  the load ended before the other version answered; the machine was busy: try more --seconds")
     parts = {
         "before": [answer.took for answer in answers if answer.sent < at],
         f"the next {WINDOW:.0f} s": [answer.took for answer in answers if at <= answer.sent < at + WINDOW],
