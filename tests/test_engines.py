@@ -138,7 +138,9 @@ def is_running(process: int) -> bool:
 
 def test_ray_that_is_not_installed_is_an_error_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(PipelineError, match=r"ray is not installed; run `pip install '\.\[ray\]'`"):
+    with pytest.raises(
+        PipelineError, match=r"ray is not installed; run `pip install -c constraints.txt -e '\.\[ray\]'`"
+    ):
         list(on_ray(slow_double, [1]))
 
 
@@ -158,7 +160,7 @@ def harmonized(raw: Path, table: Path) -> Path:
 def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setattr("pipeline.sources.parts.PICTURES", 4)
@@ -197,7 +199,7 @@ def test_a_ray_cluster_that_loses_a_worker_gives_the_same_rows(
 
 @pytest.mark.slow
 def test_raw_data_and_result_may_be_on_s3(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = pytest.importorskip("moto.server", reason="needs an S3 server: pip install '.[ray]' 'moto[server]'")
+    moto = pytest.importorskip("moto.server", reason="needs an S3 server: pip install -e '.[ray]' 'moto[server]'")
     harmonize("rafdb", raw, tmp_path / "here.parquet", LABELS, FacesParams())
     server = moto.ThreadedMotoServer(port=0)
     server.start()

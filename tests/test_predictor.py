@@ -151,7 +151,9 @@ def test_missing_detector_is_named(tmp_path: Path) -> None:
         Predictor(tmp_path / "model.onnx", name="x", version="1", yunet=tmp_path / "nix.onnx")
 
 
-@pytest.mark.parametrize("module", ["predictor", "faces", "transforms", "labels", "pointer", "explain", "endpoint"])
+@pytest.mark.parametrize(
+    "module", ["predictor", "faces", "transforms", "labels", "pointer", "explain", "serving.endpoint"]
+)
 def test_serving_code_imports_no_training_code(module: str) -> None:
     code = f"import sys, pipeline.{module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
