@@ -87,3 +87,30 @@ def test_a_process_that_falls_behind_takes_nothing_until_it_has_caught_up() -> N
         await doorway.empty()
 
     run(4, story)
+
+
+def test_who_has_its_answer_may_ask_again_although_its_request_has_not_ended() -> None:
+    async def story() -> None:
+        may_end = asyncio.Event()
+
+        async def answer(_: Any, __: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"{}"})
+            await may_end.wait()
+
+        app, statuses = Capacity(answer, 1), []
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        scope: Any = {"type": "http", "path": "/predict"}
+        tasks = []
+        for _ in range(3):
+            tasks.append(asyncio.create_task(app(scope, None, send)))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+        may_end.set()
+        await asyncio.gather(*tasks)
+        assert statuses == [200] * 3
+
+    asyncio.run(story())

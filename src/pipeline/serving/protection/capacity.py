@@ -2,7 +2,7 @@
 
 import asyncio
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.serving.protection.rates import UNLIMITED
 from pipeline.serving.protection.refusals import RETRY_SECONDS, is_asked, refuse
@@ -37,10 +37,26 @@ class Capacity:
                 self._take_less()
             return await refuse(scope, receive, send, 503, FULL, {"retry-after": str(RETRY_SECONDS)})
         self._busy += 1
+        inside, status = True, 0
+
+        def leave() -> None:
+            nonlocal inside
+            self._busy -= inside
+            inside = False
+
+        async def leaving_send(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            # Behind its answer's end a client may ask again, before all here have noticed that they are done. Where an
+            # answer says that work hangs, it still takes its place.
+            if message["type"] == "http.response.body" and not message.get("more_body") and status < 500:
+                leave()
+            await send(message)
+
         try:
-            return await self._app(scope, receive, send)
+            return await self._app(scope, receive, leaving_send)
         finally:
-            self._busy -= 1
+            leave()
 
     def _take_less(self) -> None:
         loop = asyncio.get_running_loop()
