@@ -65,9 +65,14 @@ def test_after_too_many_half_as_many_are_taken_and_all_again_later(monkeypatch: 
     run(10, story)
 
 
-def test_a_capacity_of_one_takes_one_after_a_refusal_too() -> None:
+def test_a_capacity_of_one_takes_one_after_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, take_less = [], Capacity._take_less
+    monkeypatch.setattr(Capacity, "_take_less", lambda self: (begun.append(self), take_less(self)))
+
     async def story(doorway: Doorway) -> None:
         assert await doorway.ask(2) == [503]
+        assert await doorway.ask(2) == [503] * 2
+        assert len(begun) == 1  # the clock is looked at once for all refusals
         await doorway.empty()
         assert await doorway.ask(1) == []
         await doorway.empty()

@@ -25,9 +25,10 @@ HASH = re.compile(r"[0-9a-f]+(\.dir)?", re.IGNORECASE)  # DVC's, of a folder, en
 
 def is_hash(what: str) -> bool:
     """Return whether this is the beginning of a hash; raises PipelineError if it is one that is too short to tell."""
-    if HASH.fullmatch(what) and len(what) < SHORTEST:
+    looks_like_one = HASH.fullmatch(what) is not None
+    if looks_like_one and len(what) < SHORTEST:
         raise PipelineError(f"{what!r} is too short for a hash; give {SHORTEST} characters or more")
-    return HASH.fullmatch(what) is not None
+    return looks_like_one
 
 
 def find(client: MlflowClient, what: str) -> ModelVersion:

@@ -36,8 +36,8 @@ def predict(
     from pipeline.watching import watch
 
     with as_sentence():
-        pictures = find_files(paths)
-        below = os.path.commonpath([file.resolve().parent for file in pictures])
+        files = find_files(paths)
+        below = os.path.commonpath([file.resolve().parent for file in files])
         model = Client(server, key=key) if server else Served.of(*choose_model(POINTER)).open()
 
         def ask_video(video: BinaryIO) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def predict(
             return watch(model, video, VideoOptions(detect=detect, tta=tta))
 
         asked = []
-        for one in ask_all(lambda image: model.predict(image, detect, top or TOP, tta), ask_video, pictures):
+        for one in ask_all(lambda image: model.predict(image, detect, top or TOP, tta), ask_video, files):
             asked.append(one)
             if annotate and one.answer and "faces" in one.answer:
                 with written_whole(annotate / f"{os.path.relpath(one.file, below)}.png") as file:
@@ -73,7 +73,8 @@ def ready_made(
 ) -> None:
     """Export a version in half precision as the model that `make serve` serves before anything was trained.
 
-    It takes the place of the one in models/ready-made, which is part of the repository."""
+    It takes the place of the one in models/ready-made, which is part of the repository.
+    """
     from pipeline import tracking
     from pipeline.checkpoint import load_checkpoint
     from pipeline.predictions import read_predictions

@@ -27,13 +27,14 @@ class Capacity:
         self._app, self._most = app, most
         self._busy = 0
         self._limit = most
+        self._takes_less = False  # not told by the limit: half of one is one
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 503 above the capacity."""
         if scope["type"] != "http" or not is_asked(scope) or scope["path"] in UNLIMITED:
             return await self._app(scope, receive, send)
         if self._busy >= self._limit:
-            if self._limit == self._most:
+            if not self._takes_less:
                 self._take_less()
             return await refuse(scope, receive, send, 503, FULL, {"retry-after": str(RETRY_SECONDS)})
         self._busy += 1
@@ -61,11 +62,12 @@ class Capacity:
     def _take_less(self) -> None:
         loop = asyncio.get_running_loop()
         half, end = max(1, self._most // 2), loop.time() + LESS_SECONDS
+        self._takes_less = True
 
         def look(due: float) -> None:
             now = loop.time()
             if now >= end:
-                self._limit = self._most
+                self._limit, self._takes_less = self._most, False
             else:
                 self._limit = 0 if now - due > LATE else half
                 loop.call_at(now + BEAT, look, now + BEAT)
