@@ -101,8 +101,7 @@ def backend() -> Answerer:
     name="expression_service",
     workers=1,
     traffic={"timeout": EXPOSURE.grace_seconds},  # `Protection` is first, and answers in our form
-    # BentoML's log takes a declared type for UTF-8, and where it is not, the answer loses its body.
-    logging={"access": {"enabled": not EXPOSURE.log_requests, "request_content_type": False}},
+    logging={"access": {"enabled": False}},  # `Protection` keeps a line of each request
     metrics={"enabled": False},
     tracing=TRACING,
     runner_probe={"enabled": False},  # it waits for a dead network; `Lifeline` knows

@@ -35,7 +35,7 @@ def test_every_variable_is_read() -> None:
         body_seconds=10,
         request_seconds=20,
         origins=("https://app.example", "http://localhost:8080"),
-        log_requests=True,
+        log_form="json",
         log_clients=True,
     )
     assert read_exposure({"FER_OPEN": "true"}).open

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from toys import encoded
 
 from pipeline.serving.endpoint import create_app
 from pipeline.serving.errors import OverloadedError
+from pipeline.serving.protection import request_log
 from pipeline.serving.protection.chain import Protection, who_may_ask
 from pipeline.serving.protection.exposure import Exposure
 from pipeline.serving.protection.keys import add_key, revoke_key
@@ -359,7 +362,7 @@ def test_a_line_is_kept_of_each_request_without_what_strangers_wrote(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = add_key(file, "phone")
-    app = protected(Exposure(keys=file, log_requests=True))
+    app = protected(Exposure(keys=file, log_form="json"))
     asked = TestClient(app, client=ELSEWHERE)
     asked.post("/predict?secret=word", content=JPEG, headers={"x-api-key": key, "x-request-id": "first"})
     asked.get("/private/person", headers={"x-api-key": "wrong", "user-agent": "browser"})
@@ -377,9 +380,35 @@ def test_a_line_is_kept_of_each_request_without_what_strangers_wrote(
 
 
 def test_the_address_is_kept_if_it_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
-    app = protected(Exposure(log_requests=True, log_clients=True))
+    app = protected(Exposure(log_form="json", log_clients=True))
     TestClient(app, client=ELSEWHERE).get("/")
     assert [line["client"] for line in lines(capsys)] == ["203.0.113.7"]
+
+
+def test_as_text_a_line_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = TestClient(protected(Exposure(log_clients=True)), client=ELSEWHERE)
+    asked.get("/", headers={"x-request-id": "first"})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"20\S+ GET / 403 in [\d.]+ ms, 0 bytes for \d{3}, id first, client 203\.0\.113\.7", line)
+
+
+def test_of_many_refusals_in_a_second_few_have_a_line_and_the_next_says_how_many_had_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(request_log, "time", SimpleNamespace(monotonic=lambda: now))
+    asked = client(Exposure(open=True, rate_address=Rate(2, 3600), log_form="json"))
+    statuses = [asked.get("/").status_code for _ in range(40)]
+    assert statuses == [200] * 2 + [429] * 38
+    first = lines(capsys)
+    assert [line["status"] for line in first] == [200] * 2 + [429] * request_log.REFUSALS
+    assert not any("left_out" in line for line in first)
+    now = 101.0
+    asked.get("/")
+    asked.get("/")
+    third, fourth = lines(capsys)
+    assert third["left_out"] == 38 - request_log.REFUSALS
+    assert "left_out" not in fourth
 
 
 def test_a_web_socket_is_let_in_like_a_request(file: Path) -> None:

@@ -1,6 +1,7 @@
 """Who may ask: whoever has a key, or, without keys, the clients of this machine."""
 
 import logging
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -84,6 +85,7 @@ def is_local(scope: Scope) -> bool:
     return client is not None and _is_loopback(client[0])
 
 
+@lru_cache
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

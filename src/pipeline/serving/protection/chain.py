@@ -10,7 +10,8 @@ from pipeline.serving.protection.deadlines import Deadlines
 from pipeline.serving.protection.exposure import KEYS, OPEN, Exposure
 from pipeline.serving.protection.keys import KeyRing, read_keys
 from pipeline.serving.protection.rates import Buckets, Rated, address_of
-from pipeline.serving.protection.record import REQUEST_ID, Recorded, write_to_stdout
+from pipeline.serving.protection.recording import REQUEST_ID, Recorded
+from pipeline.serving.protection.request_log import RequestLog
 
 ASKED_WITH = ["authorization", "x-api-key", REQUEST_ID]
 ANSWERED_WITH = [REQUEST_ID, "retry-after", "expression-label", "expression-probability", "face-box"]
@@ -54,9 +55,7 @@ class Protection:
                 allow_headers=ASKED_WITH,
                 expose_headers=ANSWERED_WITH,
             )
-        if exposure.log_requests:
-            write_to_stdout()
-        self._app = Recorded(app, ROUTES, exposure.log_requests, exposure.log_clients)
+        self._app = Recorded(app, RequestLog(ROUTES, exposure.log_form, clients=exposure.log_clients))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pipeline.errors import PipelineError, did_you_mean
@@ -14,6 +15,8 @@ CONCURRENCY, BODY_SECONDS, REQUEST_SECONDS = "FER_CONCURRENCY", "FER_BODY_SECOND
 CORS, LOG, LOG_CLIENTS = "FER_CORS", "FER_LOG", "FER_LOG_CLIENTS"
 PROXIES = "FORWARDED_ALLOW_IPS"  # uvicorn's: whose X-Forwarded-For counts
 MOST_SECONDS = 3600
+
+LogForm = Literal["text", "json"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Exposure:
     body_seconds: int = 30
     request_seconds: int = 60
     origins: tuple[str, ...] = ()
-    log_requests: bool = False
+    log_form: LogForm = "text"
     log_clients: bool = False
 
     @property
@@ -53,7 +56,7 @@ def read_exposure(environment: Mapping[str, str]) -> Exposure:
         body_seconds=_number(environment, BODY_SECONDS, Exposure.body_seconds, MOST_SECONDS),
         request_seconds=_number(environment, REQUEST_SECONDS, Exposure.request_seconds, MOST_SECONDS),
         origins=tuple(_origin(part.strip()) for part in environment.get(CORS, "").split(",") if part.strip()),
-        log_requests=_choice(environment, LOG, ("text", "json")) == "json",
+        log_form="json" if _choice(environment, LOG, ("text", "json")) == "json" else "text",
         log_clients=_choice(environment, LOG_CLIENTS, ("false", "true")) == "true",
     )
     if exposure.open and exposure.keys:

@@ -1,12 +1,14 @@
 """Refusing a request before it reaches the routes, in the form in which they refuse."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 PROBES = {"/livez", "/readyz", "/healthz"}  # for whoever starts and stops the service: open, and never too many
 RETRY_SECONDS = 2
+JSON = "application/json"
 
 
 def is_asked(scope: Scope) -> bool:
@@ -21,4 +23,10 @@ async def refuse(
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": sentence[:120]})
         return
-    await JSONResponse({"error": sentence}, status, headers)(scope, receive, send)
+    await Response(_body(sentence), status, headers, JSON)(scope, receive, send)
+
+
+@lru_cache
+def _body(sentence: str) -> bytes:
+    """Write out an error; most are refused for the same few reasons."""
+    return bytes(JSONResponse({"error": sentence}).body)
