@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from timm.optim import muon
 
 from pipeline.networks import ExpressionNetwork
 from pipeline.optimization import OPTIMIZERS, build_optimizer, build_schedule
@@ -106,6 +107,12 @@ def test_muon_turns_every_direction_of_a_convolution_alike():
     given, taken = (torch.linalg.svdvals(step.flatten(1)) for step in (weight.grad, weight.detach() - before))
     assert given.max() / given.min() > 20
     assert taken.max() / taken.min() < 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16 as fast")
+def test_muon_computes_in_full_precision_on_a_cpu():
+    update = muon.zeropower_via_newtonschulz(torch.randn(8, 16), 5, [(3.4445, -4.775, 2.0315)] * 5)
+    assert not torch.equal(update, update.bfloat16().float())
 
 
 def test_plateau_follows_the_validation_loss():

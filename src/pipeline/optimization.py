@@ -2,9 +2,11 @@
 
 import itertools
 import math
+from functools import partial
 from typing import Any
 
-from timm.optim import Muon
+import torch
+from timm.optim import Muon, muon
 from torch import optim
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
@@ -21,6 +23,10 @@ from pipeline.recipes import (
     SchedulePhase,
     WarmRestarts,
 )
+
+if not torch.cuda.is_available():
+    # In bfloat16, as timm has it, a step takes a CPU without bfloat16 forty times as long.
+    muon.zeropower_via_newtonschulz = partial(muon.zeropower_via_newtonschulz, dtype=torch.float32)  # type: ignore[assignment]
 
 OPTIMIZERS: dict[str, Any] = {
     "adam": optim.Adam,
