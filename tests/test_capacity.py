@@ -49,32 +49,52 @@ def run(most: int, story: Callable[[Doorway], Awaitable[None]]) -> None:
     asyncio.run(told())
 
 
-def test_after_too_many_half_as_many_are_taken_and_all_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "TRIED_SECONDS", 0.2)
     monkeypatch.setattr(capacity, "LESS_SECONDS", 0.5)
 
+
+def test_where_far_more_are_refused_than_answered_half_as_many_are_taken_and_all_again_later() -> None:
     async def story(doorway: Doorway) -> None:
         assert await doorway.ask(10) == []
-        assert await doorway.ask(3) == [503] * 3
+        assert await doorway.ask(21) == [503] * 21
         await doorway.empty()
+        await asyncio.sleep(0.3)
         assert await doorway.ask(7) == [503] * 2
+        assert await doorway.ask(20) == [503] * 20
         await doorway.empty()
-        await asyncio.sleep(0.6)
-        assert await doorway.ask(10) == []  # although some were refused until then
+        await asyncio.sleep(0.5)
+        assert await doorway.ask(10) == []  # although many were refused until then
         await doorway.empty()
 
     run(10, story)
 
 
-def test_a_capacity_of_one_takes_one_after_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, take_less = [], Capacity._take_less
-    monkeypatch.setattr(Capacity, "_take_less", lambda self: (begun.append(self), take_less(self)))
+def test_where_few_are_refused_as_many_are_taken_as_before() -> None:
+    async def story(doorway: Doorway) -> None:
+        assert await doorway.ask(10) == []
+        assert await doorway.ask(19) == [503] * 19
+        await doorway.empty()
+        await asyncio.sleep(0.3)
+        assert await doorway.ask(11) == [503]
+        await doorway.empty()
+
+    run(10, story)
+
+
+def test_the_clock_is_looked_at_once_for_all_refusals_and_until_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, watch = [], Capacity._watch
+    monkeypatch.setattr(Capacity, "_watch", lambda self: (begun.append(self), watch(self)))
 
     async def story(doorway: Doorway) -> None:
+        for _ in range(3):
+            assert await doorway.ask(2) == [503]
+            await doorway.empty()
+        assert len(begun) == 1
+        await asyncio.sleep(1.0)
         assert await doorway.ask(2) == [503]
-        assert await doorway.ask(2) == [503] * 2
-        assert len(begun) == 1  # the clock is looked at once for all refusals
-        await doorway.empty()
-        assert await doorway.ask(1) == []
+        assert len(begun) == 2
         await doorway.empty()
 
     run(1, story)

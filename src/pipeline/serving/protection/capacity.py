@@ -8,34 +8,40 @@ from pipeline.serving.protection.rates import UNLIMITED
 from pipeline.serving.protection.refusals import RETRY_SECONDS, is_asked, refuse
 
 FULL = "the service has as much to do as it can; try later"
-LESS_SECONDS = 5.0  # in which less is taken, where there was too much
-BEAT = 0.05  # seconds between two looks at the clock, where there was too much
+LESS_SECONDS = 5.0  # in which less is taken, where there was far too much
+TRIED_SECONDS = 0.25  # in which it is told how much there is
+FAR_TOO_MUCH = 2  # so many are refused for each that is answered
+BEAT = 0.05  # seconds between two looks at the clock, where there is too much
 LATE = 0.1  # seconds that such a look may come too late
 
 
 class Capacity:
     """Refuses what comes while `most` requests are worked on; a WebSocket does not count, as most of it is waiting.
 
-    When it had to, it works on half as many for some seconds: the network's batches are as full, so as many are
-    answered, and each of them waits half as long. Refusing costs time too; where so much comes that this process falls
-    behind the clock, nothing more is taken until it has caught up. It would wait where nobody sees it, in the system's
-    own queues. Then all may come again: clients that are many, but not too many, do not stay refused because they were
-    too many once.
+    Refusing costs time too. Where far more is refused than answered, it works on half as many for some seconds: the
+    network's batches are as full, so as many are answered, and each of them waits half as long. Then all may come again
+    for a moment, and it is told anew: clients that are refused ask the sooner again, so what comes while less is
+    taken says nothing of how many they are.
+
+    Where so much comes that this process falls behind the clock, nothing more is taken until it has caught up. It would
+    wait where nobody sees it, in the system's own queues.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most
         self._busy = 0
         self._limit = most
-        self._takes_less = False  # not told by the limit: half of one is one
+        self._watches = False
+        self._refused = self._answered = 0  # while it watches
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 503 above the capacity."""
         if scope["type"] != "http" or not is_asked(scope) or scope["path"] in UNLIMITED:
             return await self._app(scope, receive, send)
         if self._busy >= self._limit:
-            if not self._takes_less:
-                self._take_less()
+            if not self._watches:
+                self._watch()
+            self._refused += 1
             return await refuse(scope, receive, send, 503, FULL, {"retry-after": str(RETRY_SECONDS)})
         self._busy += 1
         inside, status = True, 0
@@ -43,6 +49,7 @@ class Capacity:
         def leave() -> None:
             nonlocal inside
             self._busy -= inside
+            self._answered += inside
             inside = False
 
         async def leaving_send(message: Message) -> None:
@@ -59,17 +66,23 @@ class Capacity:
         finally:
             leave()
 
-    def _take_less(self) -> None:
+    def _watch(self) -> None:
+        """Look at the clock, and at how many are refused, until a moment is over in which none was."""
         loop = asyncio.get_running_loop()
-        half, end = max(1, self._most // 2), loop.time() + LESS_SECONDS
-        self._takes_less = True
+        most, end = self._most, loop.time() + TRIED_SECONDS
+        self._watches, self._refused, self._answered = True, 0, 0
 
         def look(due: float) -> None:
+            nonlocal most, end
             now = loop.time()
             if now >= end:
-                self._limit, self._takes_less = self._most, False
-            else:
-                self._limit = 0 if now - due > LATE else half
-                loop.call_at(now + BEAT, look, now + BEAT)
+                if not self._refused:
+                    self._watches, self._limit = False, self._most
+                    return
+                takes_less = most == self._most and self._refused > FAR_TOO_MUCH * self._answered
+                most, end = (max(1, most // 2), now + LESS_SECONDS) if takes_less else (self._most, now + TRIED_SECONDS)
+                self._refused = self._answered = 0
+            self._limit = 0 if now - due > LATE else most
+            loop.call_at(now + BEAT, look, now + BEAT)
 
         look(loop.time())
