@@ -17,6 +17,7 @@ from pipeline.faces import Detector, Face, crop
 from pipeline.labels import LABELS
 from pipeline.mirroring import averaged, shown
 from pipeline.options import TOP
+from pipeline.parts import Parts
 from pipeline.pointer import DETECTOR_FILE, SAMPLE_SUFFIX
 from pipeline.runtimes import ONNXRUNTIME, Computation, Session, open_onnxruntime, open_session
 from pipeline.transforms import Image, decode, resize
@@ -24,8 +25,6 @@ from pipeline.variants import FULL
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 64
-AT_A_TIME = 8  # faces, on a CPU; more do not fit into a processor's cache, and large networks are slower by a sixth
 SAMPLE_WARNING = "trained on drawn faces to try out the pipeline; not for real use"
 NO_FACE = "no face was found in the image; send a ready crop with ?detect=false"
 
@@ -120,11 +119,7 @@ class Predictor:
         Behind the seven probabilities come the k numbers of its summary of a face's features, where it has one (see
         `pipeline.embedding`).
         """
-        most = AT_A_TIME if self.computation.device == "cpu" else MAX_BATCH
-        batches = [faces[start : start + most] for start in range(0, len(faces), most)]
-        asked = [value.name for value in self._session.get_outputs() if value.name != "maps"]
-        parts = [np.hstack(self._session.run(asked, {"faces": np.ascontiguousarray(batch)})) for batch in batches]
-        return np.concatenate(parts) if parts else np.empty((0, len(LABELS)), np.float32)
+        return self._parts.outputs(faces)
 
     def class_maps(self, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what `probabilities` does, and what each place adds to each label's logit: (n, 7, height, width).
@@ -180,6 +175,10 @@ class Predictor:
     def _opened(self) -> tuple[Session, Computation]:
         # At the first use: a process that only finds faces need not hold the network.
         return open_session(self.model_file, self.runtime, self.facts.get("variant", FULL))
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self._session, self.computation, self.image_size)
 
     def _load_detector(self) -> Detector:
         return load_detector(self.yunet, self.facts.get("detector"))

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.predictor import AT_A_TIME, MAX_BATCH
+from pipeline.parts import IN_CACHE, MAX_BATCH
 from pipeline.serving.gathering import Gathered
 from pipeline.serving.lifeline import Lifeline
 from pipeline.serving.meters import timed
 from pipeline.serving.slots import SLOTS
 
 WARM_UP_CALLS = 12  # what BentoML's batcher measures before it batches
-FACES_A_CALL = 2 * AT_A_TIME  # of many requests; few enough that others are read and answered meanwhile
+FACES_A_CALL = 2 * IN_CACHE  # of many requests; few enough that others are read and answered meanwhile
 
 
 class RemoteNetwork:
