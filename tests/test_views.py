@@ -1,15 +1,17 @@
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, interpolate
 
 from pipeline.networks import ExpressionNetwork
-from pipeline.recipes import Recipe, Views
+from pipeline.recipes import Recipe, Views, Zooms
 from pipeline.views import average, views
 
 FACES = torch.rand(2, 3, 64, 64)
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("none", 1), ("flip", 2), ("five_crop", 5), ("ten_crop", 10), (Views(views=4), 4)]
+    ("kind", "count"),
+    [("none", 1), ("flip", 2), ("five_crop", 5), ("ten_crop", 10), (Views(views=4), 4), (Zooms(zooms=(0.9, 1.1)), 4)],
 )
 def test_views_have_the_shape_of_the_faces(kind, count):
     shown = list(views(FACES, kind))
@@ -22,6 +24,16 @@ def test_random_views_differ_and_are_the_same_every_time():
     assert all(torch.equal(view, other) for view, other in zip(first, again, strict=True))
     assert torch.equal(first[0], FACES)
     assert len({view.numpy().tobytes() for view in first}) == 6
+
+
+def test_zooms_are_of_the_face_and_its_mirror_image_about_its_centre():
+    smaller, mirrored, same, _, larger, _ = views(FACES, Zooms(zooms=(0.5, 1, 2)))
+    assert torch.equal(same, FACES)
+    torch.testing.assert_close(mirrored, smaller.flip(-1))
+    torch.testing.assert_close(smaller[..., 16:48, 16:48], avg_pool2d(FACES, 2))
+    torch.testing.assert_close(smaller[..., 0, :], smaller[..., 1, :])  # the edge goes on
+    torch.testing.assert_close(interpolate(FACES[..., 16:48, 16:48], scale_factor=2, mode="bilinear")[..., 2:-2, 2:-2],
+                               larger[..., 2:-2, 2:-2])  # fmt: skip
 
 
 def test_an_unknown_kind_is_refused():

@@ -144,6 +144,12 @@ class Views(Section):
     views: Annotated[int, Field(ge=2, le=100)]
 
 
+class Zooms(Section):
+    """Test-time augmentation by size: the face as large as it is times each of these, and its mirror image."""
+
+    zooms: Annotated[tuple[Annotated[float, Field(ge=0.5, le=2)], ...], Field(min_length=1)]
+
+
 class Recurrent(Section):
     """An LSTM (Hochreiter and Schmidhuber 1997) over the frames of a clip: its features, its layers, and the frames.
 
@@ -234,7 +240,7 @@ class Recipe(Section):
     swa: WeightAveraging | None = None
     ema: MovingAverage | None = None
     keep: Literal["best", "last"] = "best"
-    tta: Literal["none", "flip", "five_crop", "ten_crop"] | Views = "none"
+    tta: Literal["none", "flip", "five_crop", "ten_crop"] | Views | Zooms = "none"
     compile: bool = False
     at_sample: AtSample = AtSample()
 

@@ -5,27 +5,34 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2.functional import five_crop, horizontal_flip, resize, resized_crop
 
 from pipeline.networks import ExpressionNetwork
-from pipeline.recipes import Views
+from pipeline.recipes import Views, Zooms
 
 CROP = 7 / 8  # side of a crop as a share of the face's
 
 
-def views(faces: Tensor, kind: str | Views) -> Iterator[Tensor]:
+def views(faces: Tensor, kind: str | Views | Zooms) -> Iterator[Tensor]:
     """Give the views of a batch of faces, each of the same shape.
 
     Args:
         faces: (batch, channels, side, side), float.
         kind: `none` (the face), `flip` (and its mirror image), `five_crop` (the corners and the centre, scaled back
-            up), `ten_crop` (those and their mirror images), or a number of random ones: the same at every call.
+            up), `ten_crop` (those and their mirror images), a number of random ones, which are the same at every call,
+            or several sizes.
 
     Raises:
         ValueError: for another kind.
     """
     if isinstance(kind, Views):
         yield from _random_views(faces, kind.views)
+        return
+    if isinstance(kind, Zooms):
+        for zoom in kind.zooms:
+            view = _zoomed(faces, zoom)
+            yield from (view, horizontal_flip(view))
         return
     if kind not in {"none", "flip", "five_crop", "ten_crop"}:
         raise ValueError(f"{kind!r} is no kind of test-time augmentation")
@@ -48,6 +55,15 @@ def _random_views(faces: Tensor, count: int) -> Iterator[Tensor]:
         yield horizontal_flip(view) if number % 2 else view
 
 
-def average(network: ExpressionNetwork, faces: Tensor, kind: str | Views) -> Tensor:
+def _zoomed(faces: Tensor, zoom: float) -> Tensor:
+    """Return faces seen from nearer or farther; where a smaller one leaves room, its edge goes on."""
+    if zoom == 1:
+        return faces
+    about_centre = torch.tensor([[1 / zoom, 0, 0], [0, 1 / zoom, 0]], dtype=faces.dtype, device=faces.device)
+    grid = affine_grid(about_centre.expand(len(faces), 2, 3), list(faces.shape), align_corners=False)
+    return grid_sample(faces, grid, padding_mode="border", align_corners=False)
+
+
+def average(network: ExpressionNetwork, faces: Tensor, kind: str | Views | Zooms) -> Tensor:
     """Return the mean over the views (batch, classes) of normalized faces (batch, channels, side, side)."""
     return torch.stack([network.classify(view).softmax(1) for view in views(faces, kind)]).mean(0)
