@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFL
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
+from pipeline.checkout import checked_out, experiment_root
 from pipeline.errors import PipelineError
 
 EXPERIMENT = "expression-recipes"
@@ -29,7 +29,7 @@ Entity = TypeVar("Entity")
 
 def tracking_uri() -> str:
     """Return `MLFLOW_TRACKING_URI`, else the SQLite file at the repository's root."""
-    root = _repository()
+    root = experiment_root()
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db' if root else 'mlflow.db'}"
 
 
@@ -218,18 +218,6 @@ def log_scores(
         log_result(client, run_of(client, version, facts, weights_sha256), scores, {}, files)
 
 
-def checked_out() -> dict[str, str]:
-    """Return what is checked out here: `git_commit`, and as `git_dirty` whether the tree differs from it.
-
-    `dvc.lock` and what it vouches for, metrics and the zoo's ranking, do not count: they change with every run.
-    """
-    commit = _git("rev-parse", "HEAD").strip() or "unknown"
-    changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    own = [path for path in changed if not path.removeprefix("zoo/").startswith(("metrics/", "ranking.csv"))]
-    own = [path for path in own if not path.endswith("dvc.lock")]
-    return {"git_commit": commit, "git_dirty": str(bool(own)).lower() if commit != "unknown" else commit}
-
-
 def _source_tags(stage: str) -> dict[str, str]:
     """Return what made a run: the stage, the commit, and whether the tree differs from it."""
     here = checked_out()
@@ -248,7 +236,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if experiment:
         return experiment.experiment_id
     # A store in a file needs to be told where pictures and models go; a server has its own place for them.
-    location = ((_repository() or Path()) / ARTIFACTS).resolve().as_uri()
+    location = ((experiment_root() or Path()) / ARTIFACTS).resolve().as_uri()
     try:
         return client.create_experiment(
             name, artifact_location=location if tracking_uri().startswith("sqlite") else None
@@ -260,14 +248,6 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return experiment.experiment_id  # somebody else was quicker
 
 
-def _repository() -> Path | None:
-    """Return the repository's root where this is the copy in which DVC runs a queued experiment, else nothing.
-
-    DVC makes it below `.dvc/tmp/exps` and deletes it afterwards, with all that it does not know in it.
-    """
-    return next((path.parents[2] for path in Path.cwd().parents if path.parts[-3:] == (".dvc", "tmp", "exps")), None)
-
-
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested parameters by dotted keys."""
     flat: dict[str, Any] = {}
@@ -277,10 +257,3 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return ""

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from pipeline import processes, tracking
 from pipeline.calibration import calibrate
+from pipeline.checkout import checked_out
 from pipeline.checkpoint import WEIGHTS, save_checkpoint
 from pipeline.clips import open_data
 from pipeline.command import run
@@ -213,7 +214,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
         with tracking.killed_unless_done(client, run_id):
             network, training = trained(outbox)
         seconds = training.pop("seconds")  # the same training gives the same files, however long it took
-        save_checkpoint(models / version, network, recipe, {**facts, **training, **tracking.checked_out()})
+        save_checkpoint(models / version, network, recipe, {**facts, **training, **checked_out()})
         write_curves(work, curves)
         outbox.send()
         settled = {key: value for key, value in training.items() if key not in ("validation", "epochs")}
