@@ -248,14 +248,14 @@ def test_one_that_was_rolled_back_does_not_come_back_by_itself(promoted_twice):
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(promoted, monkeypatch):
     version(promoted, "v2", right=6, seed=1)
-    register = gatekeeper.Gatekeeper._register
+    register = gatekeeper.register
 
-    def overtaken(self, *arguments):
-        monkeypatch.setattr(gatekeeper.Gatekeeper, "_register", register)
+    def overtaken(*arguments):
+        monkeypatch.setattr(gatekeeper, "register", register)
         decide(promoted)  # somebody else, from beginning to end
-        return register(self, *arguments)
+        return register(*arguments)
 
-    monkeypatch.setattr(gatekeeper.Gatekeeper, "_register", overtaken)
+    monkeypatch.setattr(gatekeeper, "register", overtaken)
     with pytest.raises(PipelineError, match="was changed by somebody else in the meantime"):
         decide(promoted)
     client = tracking.connect()

@@ -1,28 +1,24 @@
 """Who keeps the gate of one registered model: takes the decision, writes it down, and carries it out."""
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
-from pipeline import history, lineage, registry, tracking
+from pipeline import history, registry
 from pipeline.answer_table import REFERENCE
 from pipeline.artifact import write_artifact
-from pipeline.card import make_card, write_card
-from pipeline.card_facts import gather_facts
-from pipeline.card_files import CARD_FILES
-from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.checkpoint import load_checkpoint
 from pipeline.decisions import count_looks, identify, level_of_all, logged
 from pipeline.embedding import fit_projection
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_json
+from pipeline.evidence import Contender, Evidence, Forced
 from pipeline.formats import open_formats
 from pipeline.gate import Candidate, Check, Verdict, judge, rank
 from pipeline.images import read_images
@@ -33,47 +29,7 @@ from pipeline.parity import answer_all, prove_parity, some_of
 from pipeline.predictor import Predictor
 from pipeline.record import restore
 from pipeline.reference import known_faces, write_reference
-
-
-@dataclass(frozen=True)
-class Forced:
-    """A version that shall become champion whatever the gate says, and why."""
-
-    version: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a decision is taken by: the candidates' predictions, the frozen test faces, and whether the data is valid.
-
-    `faces` has `face_id, label_id, dataset, split, ...`; their images are in `folder`, and `splits` is the table that
-    they are from. `metrics` is the folder with what `evaluate` found, for the card.
-    """
-
-    predictions: dict[str, pd.DataFrame]
-    faces: pd.DataFrame
-    folder: Path
-    splits: Path
-    metrics: Path
-    valid_data: bool
-
-    def choices(self, candidates: int) -> int:
-        """Return among how many of the candidates these very faces chose: all, where they ranked them as well."""
-        return candidates if "validation" in set(self.faces.split) else 1
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A version that is decided about, and the SHA-256 of its weights, which a large one takes seconds to tell."""
-
-    checkpoint: Checkpoint
-    weights_sha256: str
-
-    @property
-    def version(self) -> str:
-        """Its name."""
-        return str(self.checkpoint.facts["version"])
+from pipeline.registration import register, run_of
 
 
 class Gatekeeper:
@@ -169,7 +125,7 @@ class Gatekeeper:
         face = predictor.stack(predictor.faces(some[0], detect=False))
         candidate = Candidate(
             valid_data=evidence.valid_data,
-            dirty={"true": True, "false": False}.get(self._run(contender).data.tags.get("git_dirty", "")),
+            dirty={"true": True, "false": False}.get(run_of(self.client, contender).data.tags.get("git_dirty", "")),
             megabytes=file.stat().st_size / 1e6,
             milliseconds=measure_milliseconds([predictor], face)[0],
         )
@@ -233,53 +189,13 @@ class Gatekeeper:
         It may be registered already, by one who was interrupted. Until the event is written nothing has happened, and
         behind it whoever comes next carries it out (see `pipeline.history`).
         """
-        version = self._register(contender, folder, decision, evidence)
+        version = register(self.client, self.name, contender, folder, decision, evidence, self.params.card)
         registry.fetch(version, self.models)  # what can not be had must not become champion
         decision["champion"] = _name(version, decision["candidate_macro_f1"])
         kind: history.Kind = "forced promotion" if decision["forced"] else "promotion"
         with logged(self.client, decision):
             history.append(self.client, self.last, kind, version, decision["forced"] or decision["reason"])
         self._settle()
-
-    def _register(
-        self, contender: Contender, folder: Path, decision: dict[str, Any], evidence: Evidence
-    ) -> ModelVersion:
-        model_sha256 = sha256_of(folder / registry.MODEL_FILE)
-        if same := registry.find_same(self.client, self.name, model_sha256):
-            return same
-        checkpoint, run = contender.checkpoint, self._run(contender)
-        made_of = lineage.gather(checkpoint.recipe.data)
-        write_json(folder / lineage.FILE, made_of)
-        self._write_card(checkpoint, run, folder, decision, evidence)
-        tags = {
-            "recipe": contender.version,
-            "scale": checkpoint.facts["scale"],
-            "weights_sha256": contender.weights_sha256,
-            "model_sha256": model_sha256,
-            "test_macro_f1": f"{decision['candidate_macro_f1']:.6f}",
-            "faces_sha256": decision["faces_sha256"],
-            **{name: run.data.tags.get(name, "unknown") for name in ("git_commit", "git_dirty", "data_hash")},
-            **{f"data.{name}": sha256 for name, sha256 in checkpoint.facts["data"].items()},
-            **{f"dvc.{path}": md5 for path, md5 in made_of["dvc"].items()},
-        }
-        return registry.register(self.client, self.name, run.info.run_id, folder, tags)
-
-    def _write_card(
-        self, checkpoint: Checkpoint, run: Run, folder: Path, decision: dict[str, Any], evidence: Evidence
-    ) -> None:
-        """Write the card beside the exported model, and to the run that trained it."""
-        facts = gather_facts(
-            self.name, checkpoint, run.data.tags, decision, evidence.folder, evidence.splits, evidence.metrics
-        )
-        facts["bytes"] = (folder / registry.MODEL_FILE).stat().st_size
-        write_card(folder, make_card(facts, checkpoint.recipe, self.params.card))
-        for name in CARD_FILES:
-            self.client.log_artifact(run.info.run_id, str(folder / name), "card")
-
-    def _run(self, contender: Contender) -> Run:
-        """Return the run that made the weights, or one in its place if the tracking store lost it."""
-        facts = contender.checkpoint.facts
-        return self.client.get_run(tracking.run_of(self.client, contender.version, facts, contender.weights_sha256))
 
 
 def _name(champion: ModelVersion, score: float | None) -> dict[str, Any]:

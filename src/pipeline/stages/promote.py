@@ -13,8 +13,9 @@ from pipeline.checkpoint import load_checkpoint
 from pipeline.command import run
 from pipeline.decisions import render_report
 from pipeline.errors import PipelineError
+from pipeline.evidence import Evidence, Forced
 from pipeline.files import read_output, write_json, written_whole
-from pipeline.gatekeeper import Evidence, Forced, Gatekeeper
+from pipeline.gatekeeper import Gatekeeper
 from pipeline.params import load_params
 from pipeline.pointer import Pointer, move_pointer, read_pointer
 from pipeline.predictions import judged_split, read_predictions
