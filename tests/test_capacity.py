@@ -53,6 +53,7 @@ def run(most: int, story: Callable[[Doorway], Awaitable[None]]) -> None:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "TRIED_SECONDS", 0.2)
     monkeypatch.setattr(capacity, "LESS_SECONDS", 0.5)
+    monkeypatch.setattr(capacity, "LATE", 60)
 
 
 def test_where_far_more_are_refused_than_answered_half_as_many_are_taken_and_all_again_later() -> None:
@@ -64,7 +65,7 @@ def test_where_far_more_are_refused_than_answered_half_as_many_are_taken_and_all
         assert await doorway.ask(7) == [503] * 2
         assert await doorway.ask(20) == [503] * 20
         await doorway.empty()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.8)
         assert await doorway.ask(10) == []  # although many were refused until then
         await doorway.empty()
 
@@ -100,7 +101,22 @@ def test_the_clock_is_looked_at_once_for_all_refusals_and_until_there_is_none(mo
     run(1, story)
 
 
-def test_a_process_that_falls_behind_takes_nothing_until_it_has_caught_up() -> None:
+def test_a_network_that_has_answered_nothing_yet_is_no_reason_to_take_less() -> None:
+    async def story(doorway: Doorway) -> None:
+        assert await doorway.ask(11) == [503]
+        await asyncio.sleep(0.5)
+        assert await doorway.ask(1) == [503]
+        await doorway.empty()
+        await asyncio.sleep(0.3)
+        assert await doorway.ask(10) == []
+        await doorway.empty()
+
+    run(10, story)
+
+
+def test_a_process_that_falls_behind_takes_nothing_until_it_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "LATE", 0.1)
+
     async def story(doorway: Doorway) -> None:
         assert await doorway.ask(5) == [503]
         await doorway.empty()

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from pipeline.card import make_card, write_card
 from pipeline.params import CardParams
+from pipeline.recipes import Recipe
 
 NEEDED = ("name", "version", "weights_sha256", "labels", "preprocessing", "drawn")
 EVIL = "beards </script><script>alert(1)</script> | **bold** [here](javascript:alert(2)) <img src=x onerror=y>"
@@ -157,3 +158,11 @@ def test_the_registry_gets_a_short_one() -> None:
     assert brief.startswith("**v7** (convnext_atto): 16,800 training faces")
     assert "Macro-F1 0.600 (0.550 to 0.650), accuracy 0.600, ECE 0.061 on 140 faces" in brief
     assert len(brief) < 2000
+
+
+@pytest.mark.parametrize(("kind", "said"), [({"views": 8}, "views 8"), ({"zooms": [0.95, 1]}, "zooms [0.95, 1.0]")])
+def test_views_that_have_a_number_are_named_with_it(tmp_path: Path, kind: dict[str, Any], said: str) -> None:
+    recipe = Recipe.model_validate(RECIPE.model_dump() | {"tta": kind})
+    _, text, page = written(tmp_path, make_card(known_facts(), recipe, CardParams()))
+    assert f"averaged over views ({said}), as evaluated" in text
+    assert said in page

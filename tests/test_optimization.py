@@ -111,6 +111,7 @@ def test_muon_turns_every_direction_of_a_convolution_alike():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16 as fast")
 def test_muon_computes_in_full_precision_on_a_cpu():
+    build_optimizer(ExpressionNetwork(recipe()), recipe(name="muon").optimizer)
     update = muon.zeropower_via_newtonschulz(torch.randn(8, 16), 5, [(3.4445, -4.775, 2.0315)] * 5)
     assert not torch.equal(update, update.bfloat16().float())
 

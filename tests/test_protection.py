@@ -389,7 +389,7 @@ def test_as_text_a_line_says_the_same(capsys: pytest.CaptureFixture[str]) -> Non
     asked = TestClient(protected(Exposure(log_clients=True)), client=ELSEWHERE)
     asked.get("/", headers={"x-request-id": "first"})
     (line,) = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"20\S+ GET / 403 in [\d.]+ ms, 0 bytes for \d{3}, id first, client 203\.0\.113\.7", line)
+    assert re.fullmatch(r"20\S+ GET / 403 in [\d.]+ ms, 0 bytes in, \d{3} out, id first, client 203\.0\.113\.7", line)
 
 
 def test_of_many_refusals_in_a_second_few_have_a_line_and_the_next_says_how_many_had_none(

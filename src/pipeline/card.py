@@ -58,7 +58,12 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, params: CardParams) -> d
         "data": [_dataset(name, facts, inventory.get(name, {})) for name in recipe.data],
         "training_faces": facts.get("training_faces") or sum(train) or None,
         "training": {**known(*TRAINING), "pretrained": recipe.pretrained, "recipe": changes_of(recipe)},
-        "scores": {**known(*SCORES), "own": facts.get("scores"), "views": recipe.tta, "slices": _slices(facts)},
+        "scores": {
+            **known(*SCORES),
+            "own": facts.get("scores"),
+            "views": _views(recipe),
+            "slices": _slices(facts),
+        },
         "calibration": {
             "temperature": facts.get("temperature"),
             "ece": (facts.get("scores") or {}).get("ece"),
@@ -100,6 +105,12 @@ def _dataset(name: str, facts: Mapping[str, Any], found: Mapping[str, Any]) -> d
         "sha256": (facts.get("data") or {}).get(name),
         **{key: found.get(key) for key in ("counts", "removed", "leaked")},
     }
+
+
+def _views(recipe: Recipe) -> str:
+    """Return what its test-time augmentation is called, with its number if it has one."""
+    kind = recipe.model_dump(mode="json")["tta"]
+    return kind if isinstance(kind, str) else ", ".join(f"{name} {value}" for name, value in kind.items())
 
 
 def _slices(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]] | None:

@@ -174,11 +174,14 @@ class Predictor:
     @cached_property
     def _opened(self) -> tuple[Session, Computation]:
         # At the first use: a process that only finds faces need not hold the network.
-        return open_session(self.model_file, self.runtime, self.facts.get("variant", FULL))
+        return self._open()
+
+    def _open(self, threads: int | None = None) -> tuple[Session, Computation]:
+        return open_session(self.model_file, self.runtime, self.facts.get("variant", FULL), threads)
 
     @cached_property
     def _parts(self) -> Parts:
-        return Parts(self._session, self.computation, self.image_size)
+        return Parts(self._session, self.computation, self.image_size, lambda: self._open(threads=1)[0])
 
     def _load_detector(self) -> Detector:
         return load_detector(self.yunet, self.facts.get("detector"))

@@ -82,18 +82,21 @@ def require(runtime: str, variant: str) -> None:
         require_bfloat16()
 
 
-def open_session(model_file: Path, runtime: str = ONNXRUNTIME, variant: str = FULL) -> tuple[Session, Computation]:
+def open_session(
+    model_file: Path, runtime: str = ONNXRUNTIME, variant: str = FULL, threads: int | None = None
+) -> tuple[Session, Computation]:
     """Open an exported model, or a variant of it, and return what it is computed by as well.
 
     Args:
         model_file: the ONNX file.
         runtime: one of `RUNTIMES`, as `choose_runtime` returns it.
         variant: what the file says that it is.
+        threads: to compute with on a CPU; by default as `count_threads` says.
 
     Raises:
         PipelineError: if it is no such model.
     """
-    threads = count_threads()
+    threads = threads or count_threads()
     # Half precision is how the weights of fp16 are kept, and not how they are multiplied.
     precision = variant if variant in (INT8, BF16) else "fp32"
     if runtime == OPENVINO:

@@ -41,7 +41,7 @@ class Capacity:
         if self._busy >= self._limit:
             if not self._watches:
                 self._watch()
-            self._refused += 1
+            self._refused += self._limit > 0  # at 0, that this process is late is the reason
             return await refuse(scope, receive, send, 503, FULL, {"retry-after": str(RETRY_SECONDS)})
         self._busy += 1
         inside, status = True, 0
@@ -75,11 +75,12 @@ class Capacity:
         def look(due: float) -> None:
             nonlocal most, end
             now = loop.time()
-            if now >= end:
+            tries = most == self._most
+            if now >= end and (self._answered or not self._refused or not tries):  # a slow network answers now and then
                 if not self._refused:
                     self._watches, self._limit = False, self._most
                     return
-                takes_less = most == self._most and self._refused > FAR_TOO_MUCH * self._answered
+                takes_less = tries and self._refused > FAR_TOO_MUCH * self._answered
                 most, end = (max(1, most // 2), now + LESS_SECONDS) if takes_less else (self._most, now + TRIED_SECONDS)
                 self._refused = self._answered = 0
             self._limit = 0 if now - due > LATE else most

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterable
 from random import getrandbits
 
 from starlette.datastructures import Headers
@@ -49,7 +50,7 @@ class Recorded:
             nonlocal status, sent
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = LEFT if left else message["status"]  # whoever left gets no answer, whatever it is
-                _label(message.setdefault("headers", []), name, message["status"])
+                message["headers"] = _labelled(message.get("headers", ()), name, message["status"])
             elif message["type"] == "websocket.accept":
                 status = 101
             elif message["type"] == "websocket.close" and status == LEFT:
@@ -68,9 +69,8 @@ class Recorded:
             self._log.write(scope, Outcome(name, status, time.perf_counter() - start, received, sent))
 
 
-def _label(headers: list[tuple[bytes, bytes]], name: str, status: int) -> None:
-    there = {header for header, _ in headers}  # in small letters, as ASGI wants them
-    headers.append((REQUEST_ID.encode(), name.encode()))
-    headers.extend((header, value) for header, value in SECURE if header not in there)
-    if status == 503 and b"retry-after" not in there:
-        headers.append((b"retry-after", str(RETRY_SECONDS).encode()))
+def _labelled(headers: Iterable[tuple[bytes, bytes]], name: str, status: int) -> list[tuple[bytes, bytes]]:
+    ours = [*SECURE, (b"retry-after", str(RETRY_SECONDS).encode())] if status == 503 else SECURE
+    own = [(header, value) for header, value in headers if header != REQUEST_ID.encode()]
+    there = {header for header, _ in own}  # in small letters, as ASGI wants them
+    return [*own, (REQUEST_ID.encode(), name.encode()), *(pair for pair in ours if pair[0] not in there)]

@@ -19,8 +19,8 @@ from pipeline.serving.protection.refusals import PROBES
 log = logging.getLogger(__name__)
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-TOO_MUCH = {429, 503}  # what a request is answered with where others are the reason
-REFUSALS = 10  # of those that have a line, in a second: a flood of requests shall not be one of lines
+REFUSED = {429, 503}  # mostly since too much comes
+REFUSALS = 10  # that have a line, in a second: a flood of requests shall not be one of lines
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ class RequestLog:
 
     def write(self, scope: Scope, outcome: Outcome) -> None:
         """Write the line of a request that has ended, unless it is a probe or one of too many refusals."""
-        if scope["path"] in PROBES and outcome.status == 200:  # those come every few seconds
-            return
-        if outcome.status in TOO_MUCH and self._is_one_too_many():
+        if scope["path"] in PROBES:
+            if outcome.status == 200:  # those come every few seconds
+                return
+        elif outcome.status in REFUSED and self._is_one_too_many():
             return
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -68,7 +69,7 @@ class RequestLog:
         }
         if self._clients:
             line["client"] = address_of(scope)
-        if outcome.status in TOO_MUCH and self._left_out:
+        if self._left_out:
             line["left_out"], self._left_out = self._left_out, 0
         log.info(json.dumps(line) if self._form == "json" else _as_text(line))
 
@@ -86,6 +87,6 @@ def _known(word: str, words: Collection[str]) -> str:
 
 
 def _as_text(line: dict[str, Any]) -> str:
-    text = "{time} {method} {route} {status} in {ms} ms, {bytes_in} bytes for {bytes_out}, id {id}".format_map(line)
+    text = "{time} {method} {route} {status} in {ms} ms, {bytes_in} bytes in, {bytes_out} out, id {id}".format_map(line)
     more = {name: line[name] for name in ("key", "client", "left_out") if line.get(name)}
     return text + "".join(f", {name} {value}" for name, value in more.items())
