@@ -8,7 +8,6 @@ from starlette.types import Receive, Scope, Send
 
 PROBES = {"/livez", "/readyz", "/healthz"}  # for whoever starts and stops the service: open, and never too many
 RETRY_SECONDS = 2
-JSON = "application/json"
 
 
 def is_asked(scope: Scope) -> bool:
@@ -23,7 +22,7 @@ async def refuse(
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": sentence[:120]})
         return
-    await Response(_body(sentence), status, headers, JSON)(scope, receive, send)
+    await Response(_body(sentence), status, headers, JSONResponse.media_type)(scope, receive, send)
 
 
 @lru_cache

@@ -18,7 +18,7 @@ from pipeline.serving.protection.refusals import PROBES
 
 log = logging.getLogger(__name__)
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
 REFUSED = {429, 503}  # mostly since too much comes
 REFUSALS = 10  # that have a line, in a second: a flood of requests shall not be one of lines
 
@@ -59,7 +59,7 @@ class RequestLog:
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "id": outcome.id,
-            "method": _known(scope.get("method", "WEBSOCKET"), METHODS | {"WEBSOCKET"}),
+            "method": _known(scope.get("method", "WEBSOCKET"), METHODS),
             "route": _known(scope["path"], self._routes),
             "status": outcome.status,
             "ms": round(outcome.seconds * 1000, 1),
