@@ -18,6 +18,7 @@ from pipeline.serving.answering import Answerer  # noqa: E402
 from pipeline.serving.deployment import lock_file, metrics_folder, open_log, prepare, slots_file  # noqa: E402
 from pipeline.serving.endpoint import create_app  # noqa: E402
 from pipeline.serving.following import CurrentModel  # noqa: E402
+from pipeline.serving.keeper import let_go_of_the_front  # noqa: E402
 from pipeline.serving.lifeline import Lifeline, hold  # noqa: E402
 from pipeline.serving.meters import Metered, count_in, meters, timed  # noqa: E402
 from pipeline.serving.protection.chain import ROUTES, Protection  # noqa: E402
@@ -49,6 +50,7 @@ class ExpressionClassifier:
 
     def __init__(self) -> None:
         """Open what the service holds."""
+        let_go_of_the_front()
         count_in(metrics_folder())
         self._lock = hold(lock_file())
         self._predictors = {slot: served.open() for slot, served in read_slots(slots_file()).models.items()}

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -210,17 +210,59 @@ def test_a_killed_network_costs_seconds_and_everybody_is_told(running: Running) 
     assert "Traceback" not in running.said()
 
 
+class Halting(threading.Thread):
+    """A request whose picture arrives in two halves, the second of them when it is `released`."""
+
+    def __init__(self, address: httpx.URL, released: threading.Event) -> None:
+        super().__init__()
+        self._address, self._released = address, released
+        self.answer: httpx.Response | Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.answer = httpx.post(f"{self._address}/predict?detect=false", content=self._halves(), timeout=60)
+        except httpx.TransportError as error:
+            self.answer = error
+
+    def _halves(self) -> Iterator[bytes]:
+        yield PICTURE[:100]
+        assert self._released.wait(60)
+        yield PICTURE[100:]
+
+
 def test_who_was_taken_is_answered_when_the_service_ends(running: Running) -> None:
-    with Crowd(running.client.base_url, 8) as crowd:
-        time.sleep(2)
-        told = time.monotonic()
+    address, released = running.client.base_url, threading.Event()
+    taken = [Halting(address, released) for _ in range(8)]
+    until(lambda: measured(running.client)["expression_requests_in_flight",] == len(taken))
+    with Crowd(address, 4) as crowd:
+        until(lambda: bool(crowd.asked))
         running.process.send_signal(signal.SIGTERM)
+        until(lambda: refused(address))
+        released.set()
         assert running.process.wait(60) == 0
-    before = [asked for asked in crowd.asked if asked.at - asked.seconds < told]
-    assert {asked.status for asked in before} == {200}
-    assert any(asked.at > told for asked in before)
-    # Who came later was still taken, or found nobody, or a connection on which nothing was read any more.
+    for each in taken:
+        each.join()
+    assert [getattr(each.answer, "status_code", each.answer) for each in taken] == [200] * len(taken)
+    # Of those who asked meanwhile, some were still taken; others found nobody, or had not been read yet.
     assert {asked.status for asked in crowd.asked} == {200, 0}
     assert not [asked.text for asked in crowd.asked if "complete" in asked.text or "Timeout" in asked.text]
     assert not [entry.name for entry in running.temporary.iterdir()]
     assert "Traceback" not in running.said()
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def refused(address: httpx.URL) -> bool:
+    try:
+        httpx.get(f"{address}/livez", timeout=5)
+    except httpx.ConnectError:
+        return True
+    except httpx.TransportError:
+        pass
+    return False

@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+import psutil
 from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
@@ -36,6 +37,16 @@ def keep(grace_seconds: int) -> None:
     # Inside a container BentoML lets all end when one has died, ten seconds later.
     os.environ.pop("BENTOML_CONTAINERIZED", None)
     IOLoop.current().add_callback(_take_over, grace_seconds)  # runs when there is something to keep
+
+
+def let_go_of_the_front() -> None:
+    """Close the front's socket in another process: Circus lets all inherit it.
+
+    Who comes while the front answers for the last time would otherwise wait for nobody, at a socket that is open yet.
+    """
+    for connection in psutil.Process().net_connections("tcp"):  # the network's own is a file
+        if connection.status == psutil.CONN_LISTEN:
+            os.close(connection.fd)
 
 
 def _take_over(grace_seconds: int) -> None:
