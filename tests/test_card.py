@@ -37,9 +37,9 @@ SAID = [
     ("data", "posed pictures of few people, of which the faces were cut out; CC BY-NC-ND 4.0"),
     ("data", "fer2013: 4 faces taken out: copy of a test face"),
     ("data", "fer2013: 3 test faces also stand in a native training set"),
-    ("training", "6 epochs, bf16-mixed, seed 7, 120 minutes on cpu (2 processes), at scale full"),
-    ("training", "git commit c0ffeec0ffee, with uncommitted changes"),
-    ("training", "Rotate limit 15"),
+    ("trainings", "6 epochs, bf16-mixed, seed 7, 120 minutes on cpu (2 processes), at scale full"),
+    ("trainings", "git commit c0ffeec0ffee, with uncommitted changes"),
+    ("trainings", "Rotate limit 15"),
     ("scores", "On the 140 faces of fer2013 (validation) and wild (test), of which none was learned from"),
     ("scores", "settings were chosen on these faces"),
     ("scores", "no probability differs by more than 0.0008"),
@@ -48,9 +48,9 @@ SAID = [
     ("decision", "The gate let it through on 2026-11-21"),
     ("decision", "Judged on 1,662 test faces, on which 2 decisions were taken before; the champion was version 4 (v3)"),
     ("decision", "the F1 of fear falls by 0.2"),
-    ("footprint", "4.0 hours of 2 devices together (cpu), which is about 0.6 kWh and 290 g of CO2 equivalents"),
-    ("footprint", "150 W for a device with its share of memory, host and cooling, and 480 g for each kWh"),
-    ("footprint", "What v3 cost, whose weights it started from, comes on top"),
+    ("trainings", "4.0 hours of 2 devices together (cpu), which is about 0.6 kWh and 290 g of CO2 equivalents"),
+    ("trainings", "150 W for a device with its share of memory, host and cooling, and 480 g for each kWh"),
+    ("trainings", "What v3 cost, whose weights it started from, comes on top"),
     ("limits", "not what a person felt"),
     ("untested", "skin colour and origin"),
     ("intended", "loses nothing when it is wrong"),
@@ -105,7 +105,7 @@ def test_the_page_draws_the_intervals(tmp_path: Path) -> None:
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     least = {key: value for key, value in known_facts().items() if key in NEEDED}
     facts, text, page = written(tmp_path, make_card(least, RECIPE, CardParams()))
-    assert facts["footprint"] is facts["decision"] is facts["scores"]["own"] is None
+    assert facts["trainings"][0]["footprint"] is facts["decision"] is facts["scores"]["own"] is None
     for said in (text, seen(page)):
         assert "None" not in said
         assert "training faces of fer2013, wild" in said

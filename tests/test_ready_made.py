@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from imports import ROOT
+from scipy.special import softmax
 from tables import write_tables
 
 from pipeline.answer_table import REFERENCE, SCHEMA
@@ -20,18 +21,22 @@ from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.logbook import find_reference, read_log
 from pipeline.networks import ExpressionNetwork
-from pipeline.params import CardParams, EvaluateParams, load_params
+from pipeline.params import EvaluateParams, MonitorParams, load_params
+from pipeline.parity import answer_all
 from pipeline.pointer import choose_model
+from pipeline.predictions import judged, stack
 from pipeline.predictor import Predictor
 from pipeline.ready_made import LARGEST, make_ready, ready_made_card
 from pipeline.recipes import Recipe
 from pipeline.stages.evaluate import predict
 from pipeline.tables import read_split
+from pipeline.together import Evaluated
 
 RECIPE = Recipe.model_validate({
     "data": ["fer2013"], "backbone": "resnet18", "backbone_args": {"channels": [32, 32, 64, 128]}, "small_stem": True,
     "pretrained": False, "colour": "grey", "image_size": 48, "tta": "flip",
 })  # fmt: skip
+NARROW = RECIPE.model_copy(update={"backbone_args": {"channels": [16, 32, 48, 64]}})
 
 
 @pytest.fixture
@@ -39,10 +44,10 @@ def version(tmp_path):
     """Return a function that leaves a version as training and evaluation would, and what it answered."""
     faces, splits = write_tables(tmp_path, drawn=False)
 
-    def make(drawn=False, recipe=RECIPE):
-        torch.manual_seed(0)
+    def make(drawn=False, recipe=RECIPE, name="v8", seed=0):
+        torch.manual_seed(seed)
         facts = {
-            "version": "v8",
+            "version": name,
             "scale": "full",
             "drawn": drawn,
             "detector": None,
@@ -51,28 +56,30 @@ def version(tmp_path):
             "temperature": 1.0,
         }
         facts |= {"parameters": 1_234_567, "epochs": 3, "precision": "32-true", "device": "cpu"}
-        save_checkpoint(tmp_path / "models" / "v8", ExpressionNetwork(recipe, pretrained=False), recipe, facts)
-        checkpoint = load_checkpoint(tmp_path / "models" / "v8")
+        save_checkpoint(tmp_path / "models" / name, ExpressionNetwork(recipe, pretrained=False), recipe, facts)
+        checkpoint = load_checkpoint(tmp_path / "models" / name)
         rows = [read_split(faces, splits, "fer2013", split).assign(split=split) for split in ("validation", "test")]
-        return checkpoint, predict(checkpoint, faces, pd.concat(rows, ignore_index=True), 0)
+        predictions = predict(checkpoint, faces, pd.concat(rows, ignore_index=True), 0)
+        return Evaluated(checkpoint, predictions, {"seconds": "90", "git_commit": 40 * "a"})
 
     return make
 
 
-def ready(root, checkpoint, predictions):
-    params = EvaluateParams(bootstrap=100)
-    data, run = root / "data", {"seconds": "90", "git_commit": 40 * "a"}
-    splits = data / "splits.parquet"
-    models, name = root / "models", "expression-classifier"
-    return make_ready(checkpoint, predictions, data / "faces", splits, models, name, params, CardParams(), run, 10)
+def ready(root, *versions):
+    known = load_params(ROOT / "params.yaml")
+    changes = {"evaluate": EvaluateParams(bootstrap=100), "monitor": MonitorParams(reference_faces=10)}
+    data, params = root / "data", known.model_copy(update=changes)
+    return make_ready(
+        versions, data / "faces", data / "splits.parquet", root / "models", "expression-classifier", params
+    )
 
 
 def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tmp_path):
-    checkpoint, predictions = version()
-    facts = ready(tmp_path, checkpoint, predictions)
+    made = version()
+    facts = ready(tmp_path, made)
     pointer, file = choose_model(tmp_path / "models" / "champion.json")
     assert (pointer.version, pointer.is_sample) == ("ready-made v8", False)
-    assert file.stat().st_size == facts["bytes"] < 0.6 * checkpoint.weights.stat().st_size
+    assert file.stat().st_size == facts["bytes"] < 0.6 * made.checkpoint.weights.stat().st_size
     assert Predictor(file, name=pointer.name, version=pointer.version).facts["version"] == "v8"
     assert 0 < facts["largest_difference"] < 0.01
     assert json.loads((tmp_path / "models" / "ready-made" / "model.json").read_text()) == json.loads(json.dumps(facts))
@@ -81,7 +88,7 @@ def test_it_is_served_and_answers_like_its_version_in_half_the_space(version, tm
 
 
 def test_what_it_answers_for_validation_faces_lies_beside_it(version, tmp_path):
-    ready(tmp_path, *version())
+    ready(tmp_path, version())
     pointer_file = tmp_path / "models" / "champion.json"
     pointer, file = choose_model(pointer_file)
     answers = read_log(file.parent / REFERENCE)
@@ -95,14 +102,14 @@ def test_what_it_answers_for_validation_faces_lies_beside_it(version, tmp_path):
 
 
 def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
-    facts = ready(tmp_path, *version())
+    facts = ready(tmp_path, version())
     card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
     tested, averaged = facts["scores"], facts["scores"]["tta"]
     assert "28 training faces of fer2013, from scratch" in card
     assert "On the 14 faces of fer2013 (test), of which none" in card
     assert "1,234,567 parameters" in card
     assert f"{facts['multiply_adds'] / 1e6:.0f} million multiply-adds" in card
-    assert "3 epochs, 32-true, seed 0, 90 s on cpu" in card
+    assert "| training | 3 epochs, 32-true, seed 0, 90 s on cpu" in card
     assert f"SHA-256 {facts['weights_sha256']}" in card
     assert "git commit aaaaaaaaaaaa" in card
     assert f"as served | 14 | {tested['accuracy']:.3f} ({tested['ci95']['accuracy'][0]:.3f} to" in card
@@ -115,16 +122,64 @@ def test_its_card_says_what_it_is_made_of_and_how_good_it_is(version, tmp_path):
 
 def test_a_recipe_that_leaves_much_at_its_defaults_has_a_card_as_well(version, tmp_path):
     plain = {"data": ["fer2013"], "backbone": "mobilenetv3_small_050", "image_size": 32}
-    ready(tmp_path, *version(recipe=Recipe.model_validate(plain)))
+    ready(tmp_path, version(recipe=Recipe.model_validate(plain)))
     card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
     assert "uint8, RGB; it scales them itself" in card
     assert "on top of timm's pretrained weights" in card
     assert "averaged over views" not in card
 
 
+def test_several_answer_by_the_mean_of_what_each_answers(version, tmp_path):
+    one, other = version(), version(name="v9", seed=1, recipe=NARROW)
+    facts = ready(tmp_path, one, other)
+    pointer, file = choose_model(tmp_path / "models" / "champion.json")
+    assert pointer.version == "ready-made v8+v9"
+    assert Predictor(file, name="x", version="1").facts["weights_sha256"] == facts["weights_sha256"]
+    each = [stack(made.predictions.probabilities).astype(np.float64) for made in (one, other)]
+    expected = softmax(np.log(np.mean(each, 0)) / facts["temperature"], axis=1)[(one.predictions.split == "test")]
+    answers = answer_all(Predictor(file, name="x", version="1"), tmp_path / "data" / "faces", judged(one.predictions))
+    assert answers == pytest.approx(expected, abs=1e-3)
+    tta = np.mean([stack(judged(made.predictions).tta) for made in (one, other)], 0)
+    right = tta.argmax(1) == judged(one.predictions).label_id
+    assert facts["scores"]["tta"]["accuracy"] == pytest.approx(right.mean())
+    assert facts["parameters"] == 2 * 1_234_567
+
+
+def test_several_explain_their_answers_as_one(version, tmp_path):
+    ready(tmp_path, version(), version(name="v9", seed=1, recipe=NARROW))
+    _, file = choose_model(tmp_path / "models" / "champion.json")
+    predictor = Predictor(file, name="x", version="1")
+    _, maps = predictor.class_maps(np.zeros((1, 48, 48, 3), np.uint8))
+    assert maps.shape == (1, 7, 3, 3)
+
+
+def test_the_card_of_several_tells_of_each(version, tmp_path):
+    ready(tmp_path, version(), version(name="v9", seed=1, recipe=NARROW))
+    card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
+    assert "| network | the mean of v8 (resnet18) and v9 (resnet18) |" in card
+    assert "28 training faces of fer2013, from scratch; copies" in card
+    assert "| training of v9 | 3 epochs, 32-true, seed 0, 90 s on cpu" in card
+    assert "What the recipe of v9 says beside the defaults" in card
+    assert "v8: 90 s of one device (cpu)" in card
+    page = (tmp_path / "models" / "ready-made" / "card.html").read_text()
+    assert "training of v8" in page
+    assert "v9: 90 s of one device" in page
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"image_size": 64}, "they differ in preprocessing"),
+    ({"tta": "none"}, "they differ in tta"),
+])  # fmt: skip
+def test_several_that_can_not_be_one_are_told_why(version, tmp_path, changes, said):
+    other = version(name="v9", recipe=RECIPE.model_copy(update=changes))
+    with pytest.raises(PipelineError, match=f"v8 and v9 can not answer together: {said}"):
+        ready(tmp_path, version(), other)
+    assert not (tmp_path / "models" / "ready-made").exists()
+
+
 def test_drawn_faces_make_no_ready_made_model(version, tmp_path):
     with pytest.raises(PipelineError, match="v8 learned from drawn faces; train it on real ones"):
-        ready(tmp_path, *version(drawn=True))
+        ready(tmp_path, version(drawn=True))
     assert not (tmp_path / "models" / "ready-made").exists()
 
 
@@ -133,13 +188,13 @@ def test_drawn_faces_make_no_ready_made_model(version, tmp_path):
     ("TOLERANCE", -1, "in half precision the accuracy of v8 is"),
 ])  # fmt: skip
 def test_one_that_is_too_large_or_worse_leaves_the_former_one(version, tmp_path, monkeypatch, constant, value, said):
-    checkpoint, predictions = version()
-    ready(tmp_path, checkpoint, predictions)
+    made = version()
+    ready(tmp_path, made)
     files = sorted((tmp_path / "models" / "ready-made").iterdir())
     before = {file: file.read_bytes() for file in files}
     monkeypatch.setattr(f"pipeline.ready_made.{constant}", value)
     with pytest.raises(PipelineError, match=said):
-        ready(tmp_path, checkpoint, pd.DataFrame(predictions))
+        ready(tmp_path, made)
     assert {file: file.read_bytes() for file in sorted((tmp_path / "models" / "ready-made").iterdir())} == before
 
 

@@ -23,8 +23,8 @@ LICENCE = (
 )
 MODEL = ("labels", "preprocessing", "detector", "parameters", "trained_parameters", "multiply_adds", "bytes",
          "largest_difference")  # fmt: skip
-TRAINING = ("scale", "start_from", "seed", "device", "precision", "processes", "batch_parts", "epochs", "seconds",
-            "git_commit", "git_dirty", "validation")  # fmt: skip
+TRAINING = ("version", "weights_sha256", "scale", "start_from", "seed", "device", "precision", "processes",
+            "batch_parts", "epochs", "seconds", "git_commit", "git_dirty", "validation")  # fmt: skip
 SCORES = ("overall", "datasets", "classes", "split")
 
 
@@ -36,8 +36,9 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, params: CardParams) -> d
             follows, whatever is known: `scores` on the version's own datasets, `overall`, `datasets`, `classes`,
             `slices` and `split` (by dataset, the one it is judged on) as in `metrics/<version>.json`; `inventory`, see
             `pipeline.inventory`; `seconds`, `git_commit`, `git_dirty` of the training; `bytes`, `multiply_adds`,
-            `largest_difference` of the exported file; `decision`, that of the gate by which it became champion.
-        recipe: as it ran.
+            `largest_difference` of the exported file; `decision`, that of the gate by which it became champion. Where
+            several versions answer together, `members` has such facts of each, and its `recipe`.
+        recipe: as it ran; of several, the first one's.
         params: what the estimate of energy and carbon assumes.
     """
 
@@ -47,17 +48,16 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, params: CardParams) -> d
     inventory = facts.get("inventory") or {}
     train = [sum(found["counts"].get("train", {}).values()) for found in inventory.values()]
     drawn = bool(facts["drawn"])
+    trainings = [_training(facts, recipe, params)]
+    if members := facts.get("members"):
+        trainings = [_training(member, Recipe.model_validate(member["recipe"]), params) for member in members]
     card: dict[str, Any] = {
         **known("name", "version", "weights_sha256"),
         "drawn": drawn,
-        "model": {
-            **known(*MODEL),
-            "colour": recipe.colour,
-            "backbone": recipe.backbone,
-        },
+        "model": {**known(*MODEL), "colour": recipe.colour},
         "data": [_dataset(name, facts, inventory.get(name, {})) for name in recipe.data],
         "training_faces": facts.get("training_faces") or sum(train) or None,
-        "training": {**known(*TRAINING), "pretrained": recipe.pretrained, "recipe": changes_of(recipe)},
+        "trainings": trainings,
         "scores": {
             **known(*SCORES),
             "own": facts.get("scores"),
@@ -69,15 +69,12 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, params: CardParams) -> d
             "ece": (facts.get("scores") or {}).get("ece"),
         },
         "decision": facts.get("decision"),
-        "footprint": None,
         "limits": [*([caveats.DRAWN_LIMIT] if drawn else []), *caveats.LIMITS],
         "untested": list(caveats.UNTESTED),
         "intended": list(caveats.INTENDED),
         "forbidden": list(caveats.FORBIDDEN),
         "licence": facts.get("licence", LICENCE),
     }
-    if facts.get("seconds") is not None:
-        card["footprint"] = estimate_footprint(facts["seconds"], facts.get("processes", 1), facts["device"], params)
     return {**card, "brief": render_markdown("card_brief.md.j2", card=card).strip()}
 
 
@@ -91,6 +88,19 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
         with written_whole(folder / name) as file:
             file.write_text(text.strip() + "\n", encoding="utf-8")
     write_json(folder / FACTS_FILE, card)  # the last one, so that it exists only beside the others
+
+
+def _training(facts: Mapping[str, Any], recipe: Recipe, params: CardParams) -> dict[str, Any]:
+    """Return what is told of one training."""
+    seconds = facts.get("seconds")
+    return {
+        **{key: facts.get(key) for key in TRAINING},
+        "backbone": recipe.backbone,
+        "pretrained": recipe.pretrained,
+        "recipe": changes_of(recipe),
+        "footprint": seconds
+        and estimate_footprint(seconds, facts.get("processes", 1), facts.get("device", "cpu"), params),
+    }
 
 
 def _dataset(name: str, facts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A trained version on disk: its weights as safetensors, and `model.json` with all that is needed to use them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,7 @@ class Checkpoint:
 
     def export_facts(self) -> dict[str, Any]:
         """Return what the exporters want to know: the size of a face, and the facts for whoever uses the model."""
-        facts = {key: self.facts[key] for key in ("version", "labels", "detector")} | self.facts["preprocessing"]
-        facts["temperature"] = self.facts.get("temperature", 1.0)
-        facts |= {"weights_sha256": self.sha256(), "data": list(self.recipe.data)}
-        return {"image_size": self.recipe.image_size, "facts": facts}
+        return export_facts({**self.facts, "weights_sha256": self.sha256()}, self.recipe)
 
     def weights_facts(self) -> dict[str, Any]:
         """Return what the file of the weights says itself: `labels`, `temperature` and the preprocessing."""
@@ -54,6 +52,13 @@ class Checkpoint:
         # Weights that were kept before networks had a temperature have none, which is a temperature of 1.
         network.load_state_dict({"temperature": torch.ones(()), **load_file(self.weights)})
         return network.eval()
+
+
+def export_facts(known: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return what the exporters want to know of a version; see `Checkpoint.export_facts`."""
+    facts = {key: known[key] for key in ("version", "labels", "detector", "weights_sha256")} | known["preprocessing"]
+    facts |= {"temperature": known.get("temperature", 1.0), "data": list(recipe.data)}
+    return {"image_size": recipe.image_size, "facts": facts}
 
 
 def save_checkpoint(folder: Path, network: ExpressionNetwork, recipe: Recipe, facts: dict[str, Any]) -> None:

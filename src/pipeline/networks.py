@@ -141,7 +141,7 @@ def first_weights(network: ExpressionNetwork, weights: dict[str, Tensor], file: 
     return fresh
 
 
-def multiply_adds(network: ExpressionNetwork, side: int) -> int:
+def multiply_adds(network: nn.Module, side: int) -> int:
     """Return how many multiply-adds the network needs for one face of this side, in pixels."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, side, side, 3, dtype=torch.uint8))

@@ -69,41 +69,35 @@ def predict(
 
 
 def ready_made(
-    version: Annotated[str, typer.Argument(help="a version that was trained and evaluated on real faces")],
+    versions: Annotated[list[str], typer.Argument(help="what was trained and evaluated on real faces")],
 ) -> None:
     """Export a version in half precision as the model that `make serve` serves before anything was trained.
 
-    It takes the place of the one in models/ready-made, which is part of the repository.
+    Several versions answer together, by the mean of their probabilities. It takes the place of the model in
+    models/ready-made, which is part of the repository.
     """
     from pipeline import tracking
     from pipeline.checkpoint import load_checkpoint
     from pipeline.predictions import read_predictions
     from pipeline.ready_made import make_ready
     from pipeline.registry import MODEL
+    from pipeline.together import Evaluated
 
     with as_sentence():
         params = load_params()
-        checkpoint = load_checkpoint(Path("models") / version)
-        predictions = read_predictions(Path("predictions") / f"{version}.parquet")
-        with tracking.answering():
-            run = tracking.find_run(tracking.connect(), version, checkpoint.sha256())
-        facts = make_ready(
-            checkpoint,
-            predictions,
-            Path("data/faces"),
-            Path("data/splits.parquet"),
-            Path("models"),
-            MODEL,
-            params.evaluate,
-            params.card,
-            run.data.tags if run else {},
-            params.monitor.reference_faces,
-        )
+        evaluated = []
+        for version in versions:
+            checkpoint = load_checkpoint(Path("models") / version)
+            predictions = read_predictions(Path("predictions") / f"{version}.parquet")
+            with tracking.answering():
+                run = tracking.find_run(tracking.connect(), version, checkpoint.sha256())
+            evaluated.append(Evaluated(checkpoint, predictions, run.data.tags if run else {}))
+        facts = make_ready(evaluated, Path("data/faces"), Path("data/splits.parquet"), Path("models"), MODEL, params)
         scores, difference = facts["scores"], facts["largest_difference"]
         split = " and ".join(f"{name}'s {split}" for name, split in facts["split"].items())
         typer.echo(
-            f"models/ready-made: {version}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} on "
-            f"{scores['n']} faces ({split}); probabilities differ by {difference:.1e} at most"
+            f"models/ready-made: {facts['version']}, {facts['bytes'] / 1e6:.1f} MB, accuracy {scores['accuracy']:.3f} "
+            f"on {scores['n']} faces ({split}); probabilities differ by {difference:.1e} at most"
         )
 
 
