@@ -60,6 +60,7 @@ def version(tmp_path):
         checkpoint = load_checkpoint(tmp_path / "models" / name)
         rows = [read_split(faces, splits, "fer2013", split).assign(split=split) for split in ("validation", "test")]
         predictions = predict(checkpoint, faces, pd.concat(rows, ignore_index=True), 0)
+        predictions["weights_sha256"] = checkpoint.sha256()
         return Evaluated(checkpoint, predictions, {"seconds": "90", "git_commit": 40 * "a"})
 
     return make
@@ -154,16 +155,17 @@ def test_several_explain_their_answers_as_one(version, tmp_path):
 
 
 def test_the_card_of_several_tells_of_each(version, tmp_path):
-    ready(tmp_path, version(), version(name="v9", seed=1, recipe=NARROW))
+    ready(tmp_path, version(), version(name="v9", seed=1, recipe=NARROW)._replace(tags={}))
     card = (tmp_path / "models" / "ready-made" / "card.md").read_text()
     assert "| network | the mean of v8 (resnet18) and v9 (resnet18) |" in card
     assert "28 training faces of fer2013, from scratch; copies" in card
-    assert "| training of v9 | 3 epochs, 32-true, seed 0, 90 s on cpu" in card
+    assert "| training of v8 | 3 epochs, 32-true, seed 0, 90 s on cpu, at scale full |" in card
+    assert "| training of v9 | 3 epochs, 32-true, seed 0 on cpu, at scale full |" in card
     assert "What the recipe of v9 says beside the defaults" in card
     assert "v8: 90 s of one device (cpu)" in card
+    assert "What the training of v9 cost is not known" in card
     page = (tmp_path / "models" / "ready-made" / "card.html").read_text()
     assert "training of v8" in page
-    assert "v9: 90 s of one device" in page
 
 
 @pytest.mark.parametrize(("changes", "said"), [
@@ -175,6 +177,22 @@ def test_several_that_can_not_be_one_are_told_why(version, tmp_path, changes, sa
     with pytest.raises(PipelineError, match=f"v8 and v9 can not answer together: {said}"):
         ready(tmp_path, version(), other)
     assert not (tmp_path / "models" / "ready-made").exists()
+
+
+def test_what_was_answered_by_other_weights_proves_nothing(version, tmp_path):
+    stale = version()._replace(checkpoint=version(seed=1).checkpoint)
+    with pytest.raises(PipelineError, match="v8 was trained anew since it was evaluated; run `dvc repro evaluate@v8`"):
+        ready(tmp_path, stale)
+
+
+def test_faces_that_it_is_not_about_neither_calibrate_nor_count(version, tmp_path):
+    without = RECIPE.model_copy(update={"leave_out": ("disgust",)})
+    made = [version(recipe=without), version(name="v9", seed=1, recipe=without)]
+    facts = ready(tmp_path, *made)
+    answered = [pd.concat([each.predictions, each.predictions.assign(dataset="rafdb", label_id=0)]) for each in made]
+    more = [each._replace(predictions=table) for each, table in zip(made, answered, strict=True)]
+    assert facts["scores"]["n"] == 12
+    assert ready(tmp_path, *more) == facts
 
 
 def test_drawn_faces_make_no_ready_made_model(version, tmp_path):

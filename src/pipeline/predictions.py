@@ -9,9 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
+from pipeline.files import address
 from pipeline.labels import LABELS
 from pipeline.metrics import score
 from pipeline.params import EvaluateParams
+from pipeline.recipes import Recipe
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
@@ -25,7 +27,8 @@ def read_predictions(file: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(file)
     except (OSError, pa.ArrowException) as error:
-        raise PipelineError(f"{file} is missing or damaged; run `dvc repro evaluate@{file.stem}`") from error
+        stage = address(f"evaluate@{file.stem}", file)
+        raise PipelineError(f"{file} is missing or damaged; run `dvc repro {stage}`") from error
     return table.assign(predicted=stack(table.probabilities).argmax(1))
 
 
@@ -37,6 +40,17 @@ def stack(column: pd.Series) -> NDArray[np.float32]:
 def judged(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return the faces that a version is judged on: each dataset's test split, or validation where it has no test."""
     return predictions[predictions.split == predictions.dataset.map(judged_split(predictions))]
+
+
+def of_classes(predictions: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Return the faces that a recipe's classes are about, with the ids of its classes for those of the labels."""
+    class_ids = recipe.class_ids(predictions.label_id.to_numpy())
+    return predictions.assign(label_id=class_ids)[class_ids >= 0]
+
+
+def own_faces(predictions: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Return those of a recipe's own datasets and classes."""
+    return of_classes(predictions[predictions.dataset.isin(recipe.data)], recipe).reset_index(drop=True)
 
 
 def judged_split(predictions: pd.DataFrame) -> dict[str, str]:

@@ -14,7 +14,8 @@ from pipeline.card_facts import training_facts
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
 from pipeline.mean_network import SMALLEST, MeanNetwork
-from pipeline.predictions import stack
+from pipeline.predictions import own_faces, stack
+from pipeline.recipes import Recipe
 
 SHARED = ("labels", "preprocessing", "scale", "drawn", "detector", "data")  # facts that have to be the same
 ALIKE = ("data", "classes", "leave_out", "tta")  # and what has to be in the recipes
@@ -39,6 +40,14 @@ class Evaluated(NamedTuple):
             **training_facts(checkpoint.facts, self.tags),
         }
 
+    def check(self) -> None:
+        """Raise PipelineError if what was answered was answered by other weights."""
+        if set(self.predictions.weights_sha256) != {self.checkpoint.sha256()}:
+            version = self.checkpoint.facts["version"]
+            raise PipelineError(
+                f"{version} was trained anew since it was evaluated; run `dvc repro evaluate@{version}`"
+            )
+
 
 class Whole(NamedTuple):
     """What is exported: a network, its facts, and what it answers for the faces that its versions answered for."""
@@ -54,15 +63,18 @@ def join(versions: Sequence[Evaluated]) -> Whole:
     The facts of several have those of each under `members`. The temperature is fitted on validation faces.
 
     Raises:
-        PipelineError: if they differ in what one network can not: their faces, classes or views.
+        PipelineError: if they differ in what one network can not: their faces, classes or views; or if one was trained
+            anew since it answered.
     """
+    for version in versions:
+        version.check()
     first, *others = versions
     if not others:
         return Whole(first.checkpoint.network(), first.facts, first.predictions)
     for other in others:
         _check_alike(first.checkpoint, other.checkpoint)
     members = [version.facts for version in versions]
-    predictions, temperature = _join_predictions([version.predictions for version in versions])
+    predictions, temperature = _join_predictions([version.predictions for version in versions], first.checkpoint.recipe)
     network = MeanNetwork([version.checkpoint.network() for version in versions], first.checkpoint.recipe.image_size)
     network.temperature.fill_(temperature)
     facts = {
@@ -71,7 +83,7 @@ def join(versions: Sequence[Evaluated]) -> Whole:
         "weights_sha256": hashlib.sha256("".join(member["weights_sha256"] for member in members).encode()).hexdigest(),
         "temperature": round(temperature, 6),
         **{key: _sum([member.get(key) for member in members]) for key in SUMMED},
-        "members": [{key: value for key, value in member.items() if key not in SHARED} for member in members],
+        "members": members,
     }
     return Whole(network.eval(), facts, predictions)
 
@@ -86,8 +98,9 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
         )
 
 
-def _join_predictions(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, float]:
+def _join_predictions(tables: Sequence[pd.DataFrame], recipe: Recipe) -> tuple[pd.DataFrame, float]:
     """Return the mean of what was answered, and the temperature by which it was made as sure as it is right."""
+    tables = [own_faces(table, recipe) for table in tables]
     first = tables[0]
     if any(list(table.face_id) != list(first.face_id) for table in tables):
         raise PipelineError("the versions answered for different faces; run `dvc repro` for each of them")

@@ -25,7 +25,7 @@ from pipeline.loading import Faces
 from pipeline.metrics import score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_curves
-from pipeline.predictions import judged, score_datasets, score_faces, stack
+from pipeline.predictions import judged, of_classes, score_datasets, score_faces, stack
 from pipeline.recipes import Recipe
 from pipeline.reliability import measure_calibration
 from pipeline.robustness import measure_robustness
@@ -90,12 +90,6 @@ def evaluate(predictions: pd.DataFrame, recipe: Recipe, params: EvaluateParams) 
         "datasets": score_datasets(faces, params),
         "classes": score_classes(mine.label_id.to_numpy(), stack(mine.probabilities), recipe.classes),
     }
-
-
-def of_classes(predictions: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """Return the faces that a recipe's classes are about, with the ids of its classes for those of the labels."""
-    class_ids = recipe.class_ids(predictions.label_id.to_numpy())
-    return predictions.assign(label_id=class_ids)[class_ids >= 0]
 
 
 def look_closer(checkpoint: Checkpoint, folder: Path, faces: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
