@@ -48,7 +48,9 @@ def write_made_from(root: Path, version: str, datasets: tuple[str, ...] = ("fer2
     folder.mkdir(parents=True)
     (folder / "faces.json").write_text(json.dumps(dict.fromkeys(datasets, "0" * 64)))
     for parent, macro_f1 in parents.items():
-        (folder / f"{parent}.json").write_text(json.dumps({"weights_sha256": "0", "validation_macro_f1": macro_f1}))
+        (folder / f"{parent}.json").write_text(
+            json.dumps({"weights_sha256": "0", "validation_macro_f1": macro_f1, "drawn": True})
+        )
     return folder
 
 

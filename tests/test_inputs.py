@@ -72,11 +72,12 @@ def test_main_hashes_the_datasets_of_the_version(
     assert read_json(tmp_path / "v3.json") == inputs(("rafdb",), *data)
 
 
-def test_main_tells_a_parent_by_its_weights_and_its_score(tmp_path: Path) -> None:
-    write_json(tmp_path / "model.json", {"version": "v3", "validation": {"macro_f1": 0.5, "accuracy": 0.6}})
+def test_main_tells_a_parent_by_its_weights_its_score_and_whether_it_saw_drawn_faces(tmp_path: Path) -> None:
+    facts = {"version": "v3", "validation": {"macro_f1": 0.5, "accuracy": 0.6}, "drawn": True}
+    write_json(tmp_path / "model.json", facts)
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     main("v7", tmp_path / "v3.json", parent=tmp_path)
-    expected = {"weights_sha256": hashlib.sha256(b"weights").hexdigest(), "validation_macro_f1": 0.5}
+    expected = {"weights_sha256": hashlib.sha256(b"weights").hexdigest(), "validation_macro_f1": 0.5, "drawn": True}
     assert read_json(tmp_path / "v3.json") == expected
 
 

@@ -1,5 +1,6 @@
 """Every recipe for a step or two, on faces that are told apart by their brightness, with a real tracking store."""
 
+import json
 import re
 import resource
 import signal
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import set_param, set_workers, stage_command, train, write_inputs
+from tables import write_made_from, write_tables
+from training import set_param, set_scale, set_workers, stage_command, train, write_inputs
 
 from pipeline import tracking
 from pipeline.checkpoint import load_checkpoint
@@ -19,6 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.model import ExpressionModel
 from pipeline.params import load_params
 from pipeline.progress import EpochLines
+from pipeline.stages.train import _facts
 
 VERSIONS = tuple(load_params().recipes)
 
@@ -186,8 +189,9 @@ def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one
         torch.testing.assert_close(again[name], value, msg=name)
 
 
-@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
-def test_the_weights_of_the_best_or_the_last_epoch_are_kept(workplace, monkeypatch, keep, epoch):
+@pytest.fixture
+def kept_epochs(workplace, monkeypatch):
+    """Return a function that trains v3, whose second of three epochs scores best, and tells whose weights are kept."""
     seen, scores = {}, [0.1, 0.9, 0.5]
 
     def score(self, batch, _):
@@ -195,11 +199,25 @@ def test_the_weights_of_the_best_or_the_last_epoch_are_kept(workplace, monkeypat
         names = ("validation/loss", "validation/accuracy", "validation/macro_f1")
         self.log_dict(dict.fromkeys(names, scores[min(self.current_epoch, 2)]), on_step=False, on_epoch=True)
 
-    monkeypatch.setattr(ExpressionModel, "validation_step", score)
-    set_param(workplace, "v3", keep=keep, at_sample={"epochs": 3})
-    weights = load_file(train(workplace, "v3").weights)["head.0.weight"]
-    kept = {number: torch.equal(weights, was) for number, was in seen.items() if number < 3}
-    assert kept == {number: number == epoch for number in range(3)}
+    def run(**changes):
+        monkeypatch.setattr(ExpressionModel, "validation_step", score)
+        set_param(workplace, "v3", **changes)
+        weights = load_file(train(workplace, "v3").weights)["head.0.weight"]
+        assert set(seen) >= {0, 1, 2}
+        return [number for number in range(3) if torch.equal(weights, seen[number])]
+
+    return run
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_the_weights_of_the_best_or_the_last_epoch_are_kept(kept_epochs, keep, epoch):
+    assert kept_epochs(keep=keep, at_sample={"epochs": 3}) == [epoch]
+
+
+def test_the_best_epoch_is_kept_where_the_training_stopped_before_it_averaged(kept_epochs, workplace):
+    set_scale(workplace, "full")
+    small = {"backbone": "convnext_atto", "pretrained": False, "image_size": 32, "augment": []}
+    assert kept_epochs(**small, keep="best", epochs=9, patience=1, swa={"start": 0.9}) == [1]
 
 
 def test_a_version_starts_from_the_parent_with_the_better_validation_score(workplace, caplog):
@@ -210,6 +228,17 @@ def test_a_version_starts_from_the_parent_with_the_better_validation_score(workp
     weights, parent = load_file(child.weights), load_file(parents["v6"].weights)
     stem = "backbone.stem.0.weight"
     torch.testing.assert_close(weights[stem], parent[stem])
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_what_starts_from_weights_that_saw_drawn_faces_has_seen_them(tmp_path, drawn):
+    faces, _ = write_tables(tmp_path, drawn=False)
+    made_from = write_made_from(tmp_path, "v7", v3=0.5)
+    (made_from / "v3.json").write_text(json.dumps({"drawn": drawn}))
+    params = load_params()
+    recipe = params.recipes["v7"].model_copy(update={"data": ("fer2013",)})
+    assert _facts("v7", params, recipe, faces, made_from, "v3")["drawn"] is drawn
+    assert _facts("v7", params, recipe, faces, made_from, None)["drawn"] is False
 
 
 def test_without_its_parents_a_version_is_refused(workplace):

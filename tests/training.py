@@ -19,6 +19,12 @@ def set_param(root: Path, version: str, **changes: Any) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 
+def set_scale(root: Path, scale: str) -> None:
+    """Let the recipes run at a scale."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    (root / "params.yaml").write_text(yaml.safe_dump({**params, "scale": scale}))
+
+
 def set_workers(root: Path, workers: int) -> None:
     """Let so many processes load the faces."""
     params = yaml.safe_load((root / "params.yaml").read_text())

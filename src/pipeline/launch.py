@@ -12,7 +12,7 @@ from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from pipeline import processes
 from pipeline.errors import PipelineError
-from pipeline.memory import AGAIN
+from pipeline.memory import AGAIN, GO_ON
 
 
 def count_wanted(devices: int | str) -> int:
@@ -37,7 +37,7 @@ def launch(count: int, module: str, *arguments: object) -> None:
     The first that fails ends the others.
 
     Raises:
-        PipelineError: if one was killed.
+        PipelineError: if one was killed, or all were interrupted.
         SystemExit: if one failed, with its sentence on stderr already.
     """
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a traceback, of these lines, for each sentence
@@ -49,7 +49,7 @@ def launch(count: int, module: str, *arguments: object) -> None:
             elastic_launch(config, sys.executable)("-m", module, *map(str, arguments))
             return
         except SignalException as error:
-            raise SystemExit(128 + error.sigval) from error
+            raise PipelineError(f"the training was interrupted; {GO_ON}") from error
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
             if AGAIN in codes:
@@ -57,7 +57,6 @@ def launch(count: int, module: str, *arguments: object) -> None:
             number, first = error.get_first_failure()
             if first.exitcode < 0:
                 raise PipelineError(
-                    f"process {number} was killed ({signal.Signals(-first.exitcode).name}); run it again to go on from "
-                    "the last checkpoint"
+                    f"process {number} was killed ({signal.Signals(-first.exitcode).name}); {GO_ON}"
                 ) from error
             raise SystemExit(1) from error

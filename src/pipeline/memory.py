@@ -18,6 +18,7 @@ from pipeline.files import written_whole
 logger = logging.getLogger(__name__)
 
 AGAIN = os.EX_TEMPFAIL  # exit code of a process that is to be started again, and will then take smaller parts
+GO_ON = "run it again, and it goes on behind its last whole epoch"  # what to do with a training that was cut short
 
 T = TypeVar("T")
 
@@ -26,9 +27,9 @@ def within_memory(version: str, data: RecipeData, work: Path, train: Callable[[]
     """Train; as often as the memory of a GPU is too small, go on from the last checkpoint with parts of half the size.
 
     A step has the faces and the loss that it would have in one go, so rates, schedules and the steps of an epoch stay;
-    only batch norm sees less at once. How many parts fit is kept beside the checkpoints, for when the training goes on.
-    One process begins again by itself. Of several the others wait for what this one will not send, so all of them end,
-    this one with the exit code AGAIN.
+    only batch norm sees less at once, and faces are changed by other random numbers, and mixed within their part. How
+    many parts fit is kept beside the checkpoints, for when the training goes on. One process begins again by itself. Of
+    several the others wait for what this one will not send, so all of them end, this one with the exit code AGAIN.
 
     Args:
         version: its name.

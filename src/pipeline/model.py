@@ -114,24 +114,26 @@ class Averaging(WeightAveraging):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the mean, once there is one; before, Lightning would put the first random weights in its place."""
-        if self._has_begun():
+        if self.has_begun:
             super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to the weights in training."""
-        if self._has_begun():
+        if self.has_begun:
             super().on_validation_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the mean for the final weights, if there is one."""
-        if self._has_begun():
+        if self.has_begun:
             super().on_train_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take it here as well: a training that is resumed when it was over already has no end of its own."""
         self.on_train_end(trainer, pl_module)
 
-    def _has_begun(self) -> bool:
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a mean: a training may stop before the first weights that count."""
         return self._average_model is not None and int(self._average_model.n_averaged) > 0
 
 

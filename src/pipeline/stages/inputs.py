@@ -44,11 +44,12 @@ def main(
     splits: Annotated[Path | None, typer.Option(help="table of the splits")] = None,
     parent: Annotated[Path | None, typer.Option(help="folder of a version that this one may start from")] = None,
 ) -> None:
-    """Write to FILE what VERSION is made from: its datasets' hashes, or a PARENT's with its validation macro-F1."""
+    """Write to FILE what VERSION is made from: its datasets' hashes, or what is to know of a PARENT."""
     if parent:
         facts = read_output(parent / "model.json", f"train@{parent.name}")
         weights = sha256_of(parent / "weights.safetensors")
-        write_json(file, {"weights_sha256": weights, "validation_macro_f1": facts["validation"]["macro_f1"]})
+        score = facts["validation"]["macro_f1"]
+        write_json(file, {"weights_sha256": weights, "validation_macro_f1": score, "drawn": facts["drawn"]})
     elif faces and splits:
         write_json(file, inputs(load_params().recipe(version).data, faces, splits))
     else:

@@ -26,8 +26,8 @@ from pipeline.data import RecipeData
 from pipeline.errors import PipelineError
 from pipeline.files import NO_ROOM, read_json, read_output, sha256_of, written_whole
 from pipeline.launch import count_wanted, launch
-from pipeline.memory import within_memory
-from pipeline.model import ExpressionModel
+from pipeline.memory import GO_ON, within_memory
+from pipeline.model import Averaging, ExpressionModel
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.outbox import Outbox
 from pipeline.params import Params, TrainParams, load_params
@@ -91,8 +91,12 @@ def train(
     began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     seconds = time.monotonic() - began
-    if recipe.keep == "best" and not (recipe.swa or recipe.ema) and processes.rank() == 0:  # the others are given it
-        model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    looking_on: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averaged = any(each.has_begun for each in looking_on if isinstance(each, Averaging))
+    if recipe.keep == "best" and not averaged and processes.rank() == 0:  # the others are given it
+        kept = torch.load(best.best_model_path, weights_only=True)
+        # Where an average was to be taken, its place in the checkpoint has the first random weights until it begins.
+        model.load_state_dict(kept.get("current_model_state", kept["state_dict"]))
     trainer.loggers = []  # the scores of the final weights are no further point of the curves
     (scores,) = trainer.validate(model, datamodule=data, verbose=False)
     return network, {
@@ -116,17 +120,16 @@ def interruptions(version: str, work: Path) -> Iterator[None]:
     Raises:
         PipelineError: instead of the errors of Lightning and the system.
     """
-    again = "run it again, and it goes on behind its last whole epoch"
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning makes the one into the other
         if processes.count() > 1:  # who started them speaks
             raise
-        raise PipelineError(f"the training of {version} was interrupted; {again}") from error
+        raise PipelineError(f"the training of {version} was interrupted; {GO_ON}") from error
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise PipelineError(f"{work} can not be written: {error.strerror}; make room; {again}") from error
+        raise PipelineError(f"{work} can not be written: {error.strerror}; make room; {GO_ON}") from error
 
 
 def choose_start(version: str, recipe: Recipe, made_from: Path, models: Path) -> str | None:
@@ -161,15 +164,20 @@ def write_curves(work: Path, curves: Path) -> None:
         logged.groupby("epoch").last().round(6).to_csv(file)
 
 
-def _facts(version: str, params: Params, recipe: Recipe, faces: Path, made_from: Path) -> dict[str, Any]:
+def _facts(
+    version: str, params: Params, recipe: Recipe, faces: Path, made_from: Path, parent: str | None
+) -> dict[str, Any]:
     origins = [read_origin(faces, name) for name in recipe.data]
+    drawn = any(origin.drawn for origin in origins)
     return {
         "version": version,
         "scale": params.scale,
         "seed": params.train.seed,
         "data": read_output(made_from / "faces.json", f"inputs@{version}"),
-        "drawn": any(origin.drawn for origin in origins),
+        # What its first weights learned from counts as well.
+        "drawn": drawn or (parent is not None and read_json(made_from / f"{parent}.json")["drawn"]),
         "detector": next((origin.detector for origin in origins if origin.detector), None),
+        "start_from": parent,
     }
 
 
@@ -180,8 +188,8 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     """
     params = load_params()
     recipe = params.recipe(version)
-    facts = _facts(version, params, recipe, faces, made_from)
-    facts["start_from"] = parent = choose_start(version, recipe, made_from, models)
+    parent = choose_start(version, recipe, made_from, models)
+    facts = _facts(version, params, recipe, faces, made_from, parent)
     start = models / parent / WEIGHTS if parent else None
     if (count := count_wanted(params.train.devices)) > 1:
         launch(count, "pipeline.stages.train", version, faces, splits, made_from, models, curves)
