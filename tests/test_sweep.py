@@ -179,6 +179,14 @@ def test_what_can_not_be_trained_fails_its_trial_and_not_the_sweep(place):
     assert "1 complete, 2 fail" in describe(study, plan)
 
 
+def test_what_can_not_be_built_fails_its_trial_and_not_the_sweep(place):
+    plan = plan_of("backbone=[resnet18, mobilenetv2_100]", trials=2)  # the arguments are ResNet's
+    open_study(plan).enqueue_trial({"backbone": "mobilenetv2_100"})
+    study = run_sweep(plan)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+    assert "backbone_args: mobilenetv2_035 does not take" in study.trials[1].user_attrs["why"]
+
+
 def test_without_one_good_trial_the_sweep_says_why(place):
     plan = plan_of("mixup=0.3..0.4")
     study = open_study(plan)

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from pipeline.augment import build_augmentation
+from pipeline.augment import augmentation_of
 from pipeline.errors import PipelineError
 from pipeline.networks import check_backbone
 from pipeline.recipes import Recipe, Scale
@@ -59,7 +59,7 @@ class Space:
             for value in values:
                 varied = change(self.recipe, {**first, key: value})
                 check_backbone(varied.backbone)
-                build_augmentation(varied.augment, image_size=varied.image_size, share=varied.augment_share)
+                augmentation_of(varied)
                 seen.add(varied.at(scale).model_dump_json(exclude=UNSCORED))
             if len(seen) == 1 and len(values) > 1:
                 raise PipelineError(

@@ -12,7 +12,6 @@ from pipeline.errors import PipelineError
 from pipeline.sweep.plan import Plan
 
 BEFORE_PRUNING = 4  # trials that come to their end whatever their curves
-WARM_UP = 0.25  # of the epochs, in which no trial is pruned
 WAIT = 60  # seconds for another process that writes
 BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -27,8 +26,7 @@ def open_study(plan: Plan) -> optuna.Study:
     """
     plan.store.parent.mkdir(exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{plan.store}", engine_kwargs={"connect_args": {"timeout": WAIT}})
-    epochs = plan.recipe({}).epochs
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=BEFORE_PRUNING, n_warmup_steps=round(WARM_UP * epochs))
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=BEFORE_PRUNING)
     study = optuna.create_study(
         storage=storage, pruner=pruner, study_name=plan.name, direction="maximize", load_if_exists=True
     )

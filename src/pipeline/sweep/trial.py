@@ -15,16 +15,19 @@ from optuna.trial import Trial, TrialState
 from pytorch_lightning.callbacks import Callback
 
 from pipeline import tracking
+from pipeline.augment import augmentation_of
 from pipeline.clips import open_data
 from pipeline.errors import NotFiniteError, PipelineError
 from pipeline.files import written_whole
 from pipeline.outbox import Outbox
 from pipeline.recipes import Recipe
+from pipeline.recurrent import build_network
 from pipeline.stages.train import train
 from pipeline.sweep.plan import FACES, SPLITS, Plan
 
 logger = logging.getLogger(__name__)
 
+WARM_UP = 0.25  # of the epochs, in which no trial is pruned
 SCORE = "final/macro_f1"  # as in the run of a version: of the trained network, on validation faces
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}
 
@@ -38,10 +41,10 @@ class Pruning(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Report, and raise TrialPruned; validation is over by then."""
-        epoch, last = trainer.current_epoch, trainer.current_epoch + 1 == trainer.max_epochs
-        self.trial.report(float(trainer.callback_metrics["validation/macro_f1"]), epoch)
-        if not last and self.trial.should_prune():
-            raise TrialPruned(f"pruned after {epoch + 1} of {trainer.max_epochs} epochs")
+        epochs, whole = trainer.current_epoch + 1, int(trainer.max_epochs or 0)
+        self.trial.report(float(trainer.callback_metrics["validation/macro_f1"]), trainer.current_epoch)
+        if WARM_UP * whole < epochs < whole and self.trial.should_prune():
+            raise TrialPruned(f"pruned after {epochs} of {whole} epochs")
 
 
 class ValuesError(PipelineError):
@@ -75,6 +78,8 @@ class Attempt:
         """
         try:
             recipe = self.plan.recipe(self.plan.space.values(self.trial.params))
+            build_network(recipe, pretrained=False).freeze(recipe.trainable)
+            augmentation_of(recipe)
         except PipelineError as error:
             raise ValuesError(str(error)) from error
         seeds = [self.plan.params.train.seed + number for number in range(self.plan.settings.seeds)]
