@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.augment import build_augmentation
+from pipeline.augment import augmentation_of, build_augmentation
 from pipeline.errors import PipelineError
+from pipeline.recipes import Recipe
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
 
@@ -45,6 +46,13 @@ def test_a_crop_that_only_some_faces_get_is_refused(chance, share):
     crop = [{"RandomCrop": {"height": 44, "width": 44, "p": chance}}]
     with pytest.raises(PipelineError, match="faces of 44x44 and 48x48 pixels; crop all of them"):
         build_augmentation(crop, image_size=48, share=share)
+
+
+def test_a_crop_is_refused_where_the_backbone_is_built_for_one_size():
+    said = {"data": ["fer2013"], "image_size": 48, "augment": [{"RandomCrop": {"height": 44, "width": 44, "p": 1.0}}]}
+    augmentation_of(Recipe.model_validate({**said, "backbone": "resnet18"}))
+    with pytest.raises(PipelineError, match="gives faces of 44x44 pixels, and basic_cnn is built for those of 48x48"):
+        augmentation_of(Recipe.model_validate({**said, "backbone": "basic_cnn"}))
 
 
 def test_a_crop_that_some_faces_get_and_a_resizing_that_all_get_make_a_batch():

@@ -39,6 +39,13 @@ def test_focal_loss_is_cross_entropy_at_exponent_0_and_weighs_what_is_known_less
     torch.testing.assert_close(build_loss(Loss(focal=2), [1] * 7)(logits, targets), expected)
 
 
+def test_focal_loss_has_a_slope_where_a_label_is_known_for_sure() -> None:
+    logits = torch.tensor([[200.0, *[0.0] * 6]], requires_grad=True)
+    FocalLoss(0.5, None, 0.0)(logits, torch.tensor([0])).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_focal_loss_takes_ids_and_shares_smooths_them_and_weighs_classes() -> None:
     logits, targets = torch.randn(8, 7), torch.randint(0, 7, (8,))
     shares = torch.nn.functional.one_hot(targets, 7).float()

@@ -48,6 +48,10 @@ def test_residual_blocks_begin_as_the_identity():
     torch.testing.assert_close(kept[0](features), features)
 
 
+def test_a_backbone_with_another_norm_begins_as_well():
+    assert build(backbone="efficientnet_b0_gn")(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape == (1, 7)
+
+
 def test_frozen_backbone_neither_learns_nor_counts_statistics():
     network = build(backbone="efficientnet_b0", head=["batch_norm"])
     network.freeze("none")  # which is enough: Lightning leaves every layer in the mode in which it finds it

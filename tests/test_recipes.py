@@ -218,6 +218,13 @@ def test_sample_scale_shortens_periods_with_the_epochs_but_not_below_one() -> No
     assert [getattr(phase, "period", None) for phase in recipe.at("sample").schedule] == [None, 5, 1]
 
 
+def test_stages_shrink_with_the_epochs_to_what_is_a_recipe_again() -> None:
+    for epochs, ends in ((10, (4, 7, 8, 10)), (2, (1, 2))):
+        shorter = RECIPES["v2"].lasting(epochs)
+        assert shorter.stages == ends
+        assert Recipe.model_validate(shorter.model_dump()) == shorter
+
+
 def test_backbone_of_no_known_family_stays() -> None:
     assert smallest_backbone("densenet121.ra_in1k") == ("densenet121.ra_in1k", {})
 

@@ -1,5 +1,7 @@
 """What looks on at a training, in short runs of a toy network whose scores are made up."""
 
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -7,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.optimization import build_schedule
 from pipeline.recipes import Recipe
-from pipeline.trainer import LAST, StagedStopping, build_checkpoints
+from pipeline.trainer import LAST, StagedStopping, WholeCheckpoints, build_checkpoints
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +107,20 @@ def test_each_epoch_may_be_kept_and_a_second_time_takes_the_place_of_the_first(t
     for _ in range(2):
         fit(FALLING[:2], *build_checkpoints(recipe(checkpoint_every=1), tmp_path / "work"))
         assert sorted(file.name for file in (tmp_path / "kept-work").iterdir()) == ["epoch-000.ckpt", "epoch-001.ckpt"]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoints, file = WholeCheckpoints(), tmp_path / LAST
+    checkpoints.save_checkpoint({"epoch": 1}, file)
+
+    def cut_off(content, target):
+        Path(target).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save_checkpoint({"epoch": 2}, file)
+    assert checkpoints.load_checkpoint(file) == {"epoch": 1}
 
 
 def test_checkpoints_are_kept_beside_the_folder_of_the_training(tmp_path):

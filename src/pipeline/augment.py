@@ -8,17 +8,36 @@ import albumentations
 import numpy as np
 from pydantic import ValidationError
 
+from pipeline.backbones import has_fixed_size
 from pipeline.errors import PipelineError
+from pipeline.recipes import Recipe
 
 TRIES = 8  # of transforms that draw the size of what they give
 
 Step = dict[str, dict[str, Any]]
 
 
+def augmentation_of(recipe: Recipe, seed: int = 0) -> albumentations.Compose:
+    """Build the augmentation of a recipe, as `build_augmentation` does.
+
+    Raises:
+        PipelineError: also if it gives faces of another size than the one that the backbone is built for.
+    """
+    side = recipe.image_size
+    augment = build_augmentation(recipe.augment, image_size=side, share=recipe.augment_share, seed=seed)
+    ((height, width),) = _sizes(augment, side)
+    if (height, width) != (side, side) and has_fixed_size(recipe.backbone):
+        raise PipelineError(
+            f"augment gives faces of {height}x{width} pixels, and {recipe.backbone} is built for those of {side}x{side}"
+        )
+    augment.set_random_seed(seed)
+    return augment
+
+
 def build_augmentation(
     steps: Sequence[Step], *, image_size: int, share: float = 1.0, seed: int = 0
 ) -> albumentations.Compose:
-    """Build the augmentation of a recipe.
+    """Build an augmentation.
 
     Args:
         steps: albumentations transforms, each `{Name: {argument: value}}`; crops get the network's size by themselves.

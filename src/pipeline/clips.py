@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from pipeline.augment import build_augmentation
+from pipeline.augment import augmentation_of
 from pipeline.data import FaceData, RecipeData
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
@@ -111,7 +111,7 @@ class ClipData(RecipeData):
         """
         assert recipe.recurrent  # without, a recipe reads faces
         frames, side = recipe.recurrent.frames, recipe.image_size
-        augment = build_augmentation(recipe.augment, image_size=side, share=recipe.augment_share, seed=seed)
+        augment = augmentation_of(recipe, seed)
         train = Clips(read_clips(folder, "train"), frames, side, augment)
         super().__init__(recipe, train, Clips(read_clips(folder, "validation"), frames, side), seed, workers)
 

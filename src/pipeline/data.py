@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from pipeline import processes
-from pipeline.augment import build_augmentation
+from pipeline.augment import augmentation_of
 from pipeline.balancing import Copies, balance
 from pipeline.batches import EpochSampler, Shares
 from pipeline.errors import PipelineError
@@ -132,7 +132,7 @@ class FaceData(RecipeData):
 
 def _training(recipe: Recipe, faces: Path, table: pd.DataFrame, seed: int) -> Faces:
     copies = None
-    augment = build_augmentation(recipe.augment, image_size=recipe.image_size, share=recipe.augment_share, seed=seed)
+    augment = augmentation_of(recipe, seed)
     if recipe.balance:
         kept, copied = balance(table.label_id.to_numpy(), recipe.balance.faces_per_class, seed)
         table = table.iloc[kept]

@@ -1,6 +1,5 @@
 """Faces of a table, decoded and resized, as a network wants them; a dataset for training and evaluation alike."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.balancing import Copies
+from pipeline.cores import count_cores
 from pipeline.images import StoredImages, iter_images
 from pipeline.labels import LABELS
 from pipeline.transforms import Image, decode, resize
@@ -51,7 +51,7 @@ class Examples(Dataset[Batch]):
         if len(self) < FEW:
             return 0
         if torch.cuda.is_available() or not self.in_memory:
-            return os.cpu_count() or 1
+            return count_cores()
         return 1 if self.augment else 0
 
 
@@ -114,7 +114,7 @@ class Faces(Examples):
         def put(row: int, image: bytes) -> None:
             prepared[row] = self._prepare(image)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(count_cores()) as pool:
             for images in iter_images(folder, table):
                 list(pool.map(put, images.index, images))  # raises what one of them raised
         if self._copies is not None:

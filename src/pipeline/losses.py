@@ -29,7 +29,8 @@ class FocalLoss(nn.Module):
         shares = targets if targets.is_floating_point() else nn.functional.one_hot(targets, logits.shape[1])
         shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
         known = logits.log_softmax(1)
-        terms = -shares * (1 - known.exp()) ** self.exponent * known
+        unknown = (1 - known.exp()).clamp_min(torch.finfo(known.dtype).eps)  # powers below 1 have no slope at 0
+        terms = -shares * unknown**self.exponent * known
         return (terms if self.weights is None else terms * self.weights).sum(1).mean()
 
 

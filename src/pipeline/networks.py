@@ -189,9 +189,9 @@ def _silence_branches(backbone: nn.Module) -> None:
     does it for its ResNets; ConvNeXt has its layer scale.
     """
     for block in backbone.modules():
-        if getattr(block, "has_skip", False):
-            *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
-            nn.init.zeros_(last.weight)
+        norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d | nn.GroupNorm)]
+        if getattr(block, "has_skip", False) and norms:
+            nn.init.zeros_(norms[-1].weight)
 
 
 def _head(layers: tuple[str | dict[str, float], ...], width: int, classes: int) -> nn.Sequential:

@@ -353,9 +353,11 @@ class Recipe(Section):
         )
 
     def lasting(self, epochs: int) -> "Recipe":
-        """Return the recipe with this many epochs, and periods of its schedule in proportion."""
-        schedule = tuple(_shorten(phase, epochs / self.epochs) for phase in self.schedule)
-        return self.model_copy(update={"epochs": epochs, "schedule": schedule})
+        """Return the recipe with this many epochs, and its stages and the periods of its schedule in proportion."""
+        ratio = epochs / self.epochs
+        schedule = tuple(_shorten(phase, ratio) for phase in self.schedule)
+        stages = tuple(sorted({max(1, round(end * ratio)) for end in self.stages}))
+        return self.model_copy(update={"epochs": epochs, "schedule": schedule, "stages": stages})
 
     def for_faces(self, faces: int) -> "Recipe":
         """Return the recipe with as many epochs of this many training faces as `most_steps` leaves, at least one."""

@@ -13,8 +13,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline import processes
+from pipeline.files import written_whole
 from pipeline.machine import MachineMetrics
 from pipeline.model import EpochAveraging, MovingAveraging, choose_precision
 from pipeline.outbox import Outbox
@@ -100,8 +102,21 @@ def build_trainer(
         enable_progress_bar=sys.stderr.isatty(),
         num_sanity_val_steps=0,
         deterministic="warn",
+        plugins=[WholeCheckpoints()],
         **processes.trainer_settings(),
     )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place before it takes it, so that no kill leaves half a one.
+
+    Lightning's own way leads through the system's temporary folder, which may lie on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        with written_whole(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 class KeptCheckpoints(ModelCheckpoint):

@@ -56,7 +56,7 @@ def champion() -> None:
 
 def _check(params: Params) -> None:
     from pipeline.archive import check_source
-    from pipeline.augment import build_augmentation
+    from pipeline.augment import augmentation_of, build_augmentation
     from pipeline.detectors import load_detector
     from pipeline.networks import check_backbone
     from pipeline.sources import SOURCES
@@ -79,7 +79,7 @@ def _check(params: Params) -> None:
             raise PipelineError(f"recipes.{version} reads clips, which only the zoo has; put it into zoo/params.yaml")
         try:
             check_backbone(recipe.backbone)
-            build_augmentation(recipe.augment, image_size=recipe.image_size, share=recipe.augment_share)
+            augmentation_of(recipe)
             if recipe.balance:
                 build_augmentation(recipe.balance.augment, image_size=recipe.image_size)
         except PipelineError as error:
