@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import cast
 from unittest.mock import patch
 
 import cv2
 import numpy as np
-from rounds import ask_for_rounds, rate, ratio, seconds, take_turns
+from rounds import Work, ask_for_rounds, rate, ratio, seconds, take_turns
 
 from pipeline import harmonization
 from pipeline.archive import pack
@@ -67,7 +68,7 @@ def at_most(entries: list[Entry], target: Path, *, address: str, steps: tuple[st
     with target.open("wb") as written:
         for data in read_files(address, entries):
             if "decode" in steps:
-                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+                pixels = _decode(data)
                 if "encode" in steps and not cropped:
                     data = encode(crop(pixels, middle(pixels)))
             if "write" in steps:
@@ -77,7 +78,11 @@ def at_most(entries: list[Entry], target: Path, *, address: str, steps: tuple[st
 def hash_all(entries: list[Entry], _: Path, *, address: str) -> None:
     """Hash the pictures of a zip as harmonize does; what it takes beyond decoding is hashing."""
     for data in read_files(address, entries):
-        harmonization._hashes(data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+        harmonization._hashes(data, _decode(data))
+
+
+def _decode(data: bytes) -> Image:
+    return cast(Image, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
 
 
 def middle(pixels: Image) -> Face:
@@ -127,7 +132,7 @@ def compare(dataset: str, count: int, folder: Path, rounds: int) -> None:
         with nothing_hashed_nor_found():
             whole()
 
-    contenders = {
+    contenders: dict[str, Work] = {
         "list": list_zip,
         **{step: limit(STEPS[: number + 1]) for number, step in enumerate(STEPS)},
         "bare": bare,

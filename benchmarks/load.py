@@ -203,7 +203,7 @@ if __name__ == "__main__":
     try:
         from uvloop import run
     except ImportError:  # there is none on Windows
-        from asyncio import run
+        from asyncio import run  # type: ignore[assignment]
     try:
         print(json.dumps(run(carry_out(json.load(sys.stdin)))))
         sys.stdout.flush()

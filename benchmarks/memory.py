@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from itertools import count as numbers
 from itertools import cycle, islice
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ def write_archive(file: Path, count: int) -> None:
     random = np.random.default_rng(0)
     random.shuffle(known)  # they come label by label
     files = (
-        (f"train/{label}/Training_{number}.jpg", io.BytesIO(changed(face, random)))
+        (f"train/{label}/Training_{number}.jpg", io.BytesIO(changed(cast(Image, face), random)))
         for number, (label, face) in zip(numbers(), islice(cycle(known), count), strict=False)
     )
     pack(file, files, f"write {count:,} faces")

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from serving_report import AFTER_CROWD, EAGER, LITSERVE, OURS, PLAIN, RAW, Leg, 
 from pipeline.files import sha256_of
 from pipeline.pointer import Pointer, write_pointer
 from pipeline.sample import draw
+from pipeline.transforms import Image
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("FER_SHARED", HERE.parents[1] / "shared"))
@@ -61,7 +62,7 @@ def small_faces() -> Iterator[bytes]:
                 yield encode(".png", np.array(row["pixels"].split(), np.uint8).reshape(48, 48))
     else:
         for face in large_faces():
-            pixels = cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_GRAYSCALE)
+            pixels = cast(Image, cv2.imdecode(np.frombuffer(face, np.uint8), cv2.IMREAD_GRAYSCALE))
             yield encode(".png", cv2.resize(pixels, (48, 48), interpolation=cv2.INTER_AREA))
 
 

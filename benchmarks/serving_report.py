@@ -172,7 +172,9 @@ def show(lines: list[dict[str, Any]], targets: list[Target], model: str) -> None
 def report(all_legs: Sequence[Leg], page: Path, rounds: int, seconds: float) -> None:
     """Print the tables, and write the page and the JSON file beside it."""
     legs, models = Legs(all_legs), list(dict.fromkeys(leg.model for leg in all_legs))
-    parts = {model: {"lines": summarize(legs, model), "targets": judge(legs, model)} for model in models}
+    parts: dict[str, Any] = {
+        model: {"lines": summarize(legs, model), "targets": judge(legs, model)} for model in models
+    }
     for model, part in parts.items():
         show(part["lines"], part["targets"], model)
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Kind:
 
     share: int
     path: str
-    bodies: list[Body]
+    bodies: Sequence[Body]
     right: frozenset[int] = frozenset({200})
 
 
@@ -83,7 +83,14 @@ def kinds() -> dict[str, Kind]:
     sizes = (48, 224, 640, 1600, 3000)
     scaled = [cv2.imencode(".jpg", cv2.resize(pixels[0], (size, size)))[1].tobytes() for size in sizes]
     films = [film(pixels[1], frames, size) for frames, size in ((20, 160), (60, 320), (30, 640))]
-    bad = [b"", b"text", portraits[0][: len(portraits[0]) // 2], b"GIF89a", bytes(21_000_000), form("wrong", portraits)]
+    bad: list[Body] = [
+        b"",
+        b"text",
+        portraits[0][: len(portraits[0]) // 2],
+        b"GIF89a",
+        bytes(21_000_000),
+        form("wrong", portraits),
+    ]
     return {
         "picture": Kind(40, "/predict", [*portraits, *scaled, form("image", portraits[:1])]),
         "crop": Kind(24, "/predict?detect=false", [*portraits, *scaled]),

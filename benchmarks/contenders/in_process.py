@@ -9,13 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.predictor import Predictor
 
 predictor = Predictor(Path(sys.argv[1]), name="raw", version="1")
 pictures = [file.read_bytes() for file in sorted(Path(sys.argv[2]).iterdir())]
 
 
-def read(numbers: range):  # noqa: ANN201
+def read(numbers: range) -> NDArray[np.uint8]:
     """Decode and resize a batch."""
     return predictor.stack([predictor.faces(pictures[n % len(pictures)], detect=False)[0] for n in numbers])
 

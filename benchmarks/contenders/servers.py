@@ -122,7 +122,7 @@ class InProcess:
 
     def __init__(self, model: Path, pictures: Path) -> None:
         """Start it."""
-        command = [sys.executable, Path(__file__).with_name("in_process.py"), model, pictures]
+        command = [sys.executable, str(Path(__file__).with_name("in_process.py")), str(model), str(pictures)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
