@@ -169,7 +169,7 @@ def test_devices_starts_the_processes_by_itself_and_says_one_sentence_if_one_is_
                 next(worker for worker in workers if worker.environ().get("RANK") == "1").send_signal(signal.SIGKILL)
     assert process.returncode == 1
     errors = [line for line in said if line.startswith("error: ")]
-    assert "error: process 1 was killed (SIGKILL); run it again to go on from the last checkpoint\n" in errors
+    assert "error: process 1 was killed (SIGKILL); run it again, and it goes on behind its last whole epoch\n" in errors
     assert "Traceback" not in "".join(said)
     subprocess.run(stage_command("v3"), check=True, timeout=200)
     assert load_checkpoint(workplace / "models" / "v3").facts["processes"] == 2

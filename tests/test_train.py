@@ -171,7 +171,7 @@ def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one
     random, lives, code = Random(version), 0, None
     while code != 0:
         lives += 1
-        began, doomed = time.monotonic(), random.randint(1, 2)  # epochs in this life
+        before, doomed = None, random.randint(1, 2)  # epochs in this life
         with subprocess.Popen(
             stage_command(version), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
@@ -179,9 +179,10 @@ def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one
                 if re.search(r"epoch \d/8: loss", line):
                     now, doomed = time.monotonic(), doomed - 1
                     if not doomed:
-                        time.sleep(random.uniform(0, now - began))  # in the midst of what comes next
+                        epoch = now - before if before else 1.0  # what came before the first one is no measure
+                        time.sleep(random.uniform(0, epoch))  # in the midst of what comes next
                         process.kill()
-                    began = now
+                    before = now
         code = process.returncode
     assert lives >= 3
     again = load_file(load_checkpoint(workplace / "models" / version).weights)
