@@ -68,7 +68,7 @@ def test_the_registered_version_has_its_card_wherever_it_is_looked_for(gate, mon
     assert facts["data"][0]["counts"]["train"]["fear"] == 4
     assert facts["decision"]["reason"] == decision["reason"]
     assert facts["decision"]["former"] is None
-    assert facts["footprint"]["kwh"] == pytest.approx(0.15)
+    assert facts["trainings"][0]["footprint"]["kwh"] == pytest.approx(0.15)
     assert facts["model"]["bytes"] == (folder / registry.MODEL_FILE).stat().st_size
     text = (folder / "card.md").read_text()
     assert f"# Model card: {NAME}, v1" in text

@@ -113,11 +113,12 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
     checkpoints, file = WholeCheckpoints(), tmp_path / LAST
     checkpoints.save_checkpoint({"epoch": 1}, file)
 
-    def cut_off(content, target):
-        Path(target).write_bytes(b"half")
+    def cut_off(self, content):
+        with self.open("wb") as opened:
+            opened.write(content[:9])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", cut_off)
+    monkeypatch.setattr(Path, "write_bytes", cut_off)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save_checkpoint({"epoch": 2}, file)
     assert checkpoints.load_checkpoint(file) == {"epoch": 1}

@@ -1,5 +1,6 @@
 """Lightning's trainer as a recipe wants it: how long, in which precision, who looks on, and what it logs."""
 
+import io
 import logging
 import math
 import sys
@@ -16,7 +17,6 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline import processes
-from pipeline.files import written_whole
 from pipeline.machine import MachineMetrics
 from pipeline.model import EpochAveraging, MovingAveraging, choose_precision
 from pipeline.outbox import Outbox
@@ -114,9 +114,15 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint."""
-        with written_whole(Path(path)) as file:
-            torch.save(checkpoint, file)
+        """Write a checkpoint; raises OSError where there is no room."""
+        content, partial = io.BytesIO(), Path(path).with_suffix(".partial")
+        torch.save(checkpoint, content)  # which to a full disk would raise errors of its own
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content.getbuffer())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 class KeptCheckpoints(ModelCheckpoint):
