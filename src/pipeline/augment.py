@@ -25,12 +25,14 @@ def augmentation_of(recipe: Recipe, seed: int = 0) -> albumentations.Compose:
     """
     side = recipe.image_size
     augment = build_augmentation(recipe.augment, image_size=side, share=recipe.augment_share, seed=seed)
-    ((height, width),) = _sizes(augment, side)
-    if (height, width) != (side, side) and has_fixed_size(recipe.backbone):
-        raise PipelineError(
-            f"augment gives faces of {height}x{width} pixels, and {recipe.backbone} is built for those of {side}x{side}"
-        )
-    augment.set_random_seed(seed)
+    if has_fixed_size(recipe.backbone):
+        ((height, width),) = _sizes(augment, side)
+        if (height, width) != (side, side):
+            raise PipelineError(
+                f"augment gives faces of {height}x{width} pixels, and {recipe.backbone} is built for those of "
+                f"{side}x{side}"
+            )
+        augment.set_random_seed(seed)
     return augment
 
 
