@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_output
 from pipeline.labels import LABELS
 from pipeline.metrics import confusion
-from pipeline.predictions import judged, read_predictions
+from pipeline.predictions import judged, own_faces, read_predictions
 from pipeline.recipes import Recipe
 from pipeline.templates import render_page
 
@@ -56,7 +56,7 @@ def read_version(name: str, models: Path, predictions: Path, metrics: Path) -> V
     facts = read_output(models / name / FACTS, f"train@{name}")
     recipe = Recipe.model_validate(facts["recipe"])
     table = read_predictions(predictions / f"{name}.parquet")
-    mine = judged(table[table.dataset.isin(recipe.data)])
+    mine = judged(own_faces(table, recipe))
     return Version(
         name=name,
         recipe=recipe,

@@ -22,7 +22,7 @@ from pipeline.networks import multiply_adds
 from pipeline.params import CardParams, Params
 from pipeline.parity import answer_all
 from pipeline.pointer import READY_MADE, Pointer, write_pointer
-from pipeline.predictions import judged, judged_split, own_faces, score_faces, stack
+from pipeline.predictions import judged, judged_split, score_faces, stack
 from pipeline.predictor import Predictor
 from pipeline.recipes import Recipe
 from pipeline.reference import known_faces, write_reference
@@ -71,7 +71,7 @@ def make_ready(
             raise PipelineError(
                 f"{version} takes {size / 1e6:.1f} MB; a ready-made model takes {LARGEST / 1e6:.0f} at most"
             )
-        mine = judged(own_faces(predictions, recipe)).reset_index(drop=True)
+        mine = judged(predictions).reset_index(drop=True)
         answered = mine.assign(
             probabilities=list(answer_all(Predictor(file, name=name, version=version), faces, mine)), tta=None
         )

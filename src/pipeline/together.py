@@ -50,7 +50,7 @@ class Evaluated(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """What is exported: a network, its facts, and what it answers for the faces that its versions answered for."""
+    """What is exported: a network, its facts, and what it answers for the faces that it is about."""
 
     network: nn.Module
     facts: dict[str, Any]
@@ -70,7 +70,7 @@ def join(versions: Sequence[Evaluated]) -> Whole:
         version.check()
     first, *others = versions
     if not others:
-        return Whole(first.checkpoint.network(), first.facts, first.predictions)
+        return Whole(first.checkpoint.network(), first.facts, own_faces(first.predictions, first.checkpoint.recipe))
     for other in others:
         _check_alike(first.checkpoint, other.checkpoint)
     members = [version.facts for version in versions]

@@ -25,7 +25,7 @@ from pipeline.loading import Faces
 from pipeline.metrics import score_classes
 from pipeline.params import EvaluateParams, load_params
 from pipeline.pictures import draw_curves
-from pipeline.predictions import judged, of_classes, score_datasets, score_faces, stack
+from pipeline.predictions import judged, of_classes, own_faces, score_datasets, score_faces, stack
 from pipeline.recipes import Recipe
 from pipeline.reliability import measure_calibration
 from pipeline.robustness import measure_robustness
@@ -207,7 +207,7 @@ def main(
         result["datasets"][name]["label_map_doubt"] = doubt
         if doubt:
             logger.warning("warning: %s: %s", name, doubt)
-    mine = of_classes(judged(predictions[predictions.dataset.isin(recipe.data)]), recipe)
+    mine = judged(own_faces(predictions, recipe))
     result |= look_closer(checkpoint, faces, mine, params.evaluate)
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
