@@ -122,3 +122,12 @@ def test_faces_and_clips_are_not_taken_for_each_other(trained, tmp_path):
     train.main("still", faces, splits, made_from, tmp_path / "models", tmp_path / "curves.csv")
     with pytest.raises(PipelineError, match="still reads faces, not clips; score it with pipeline.stages.evaluate$"):
         evaluate_clips.main("still", tmp_path / "models" / "still", trained / "data", *out)
+
+
+def test_a_version_of_clips_that_was_not_trained_is_told_with_its_stage(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": ["lstm"], "recipes": {"lstm": RECIPE}}))
+    out = [tmp_path / name for name in ("m.json", "p.parquet", "p", "p.html")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        with pytest.raises(PipelineError, match=r"zoo/dvc\.yaml:train_clips@lstm"):
+            evaluate_clips.main("lstm", tmp_path / "zoo" / "models" / "lstm", tmp_path / "clips", *out)

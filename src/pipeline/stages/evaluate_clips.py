@@ -96,7 +96,7 @@ def evaluate_clips(predictions: pd.DataFrame, params: EvaluateParams) -> dict[st
 def main(version: str, model: Path, clips: Path, metrics: Path, table: Path, pictures: Path, page: Path) -> None:
     """Score VERSION from its MODEL on CLIPS: METRICS, the TABLE of predictions, a folder of PICTURES, a PAGE."""
     params = load_params().evaluate
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_checkpoint(model, "train_clips")
     predictions = predict(checkpoint, read_clips(clips, "test"))
     answers = predictions.label_id.to_numpy(), stack(predictions.probabilities)
     result = {"version": version, "scale": checkpoint.facts["scale"], **evaluate_clips(predictions, params)}
