@@ -46,7 +46,7 @@ def estimate(
     Confidence-based performance estimation, as NannyML has it: a face of which the predicted label has probability p is
     right in p of a face, so the confusion matrix can be expected where it can not be counted. It sees what comes of
     other faces; it does not see that faces of the same kind now mean something else, and it believes a network that is
-    sure of what it never saw: of FER2013 upside down `v8` knows .21, and .48 is estimated.
+    sure of what it never saw: of FER2013 upside down `v8` knows .20, and .49 is estimated.
 
     Args:
         probabilities: (n, classes), calibrated; n is at least 1.

@@ -30,7 +30,7 @@ def sweep(
     expression-sweeps; hopeless ones are pruned. The same command goes on where it was interrupted; given in several
     terminals at once, they share the trials. For example:
 
-        pipeline sweep v8 --vary optimizer.lr=log:1e-3..3e-1 --vary mixup=0..0.4 --vary 'ema.decay=[0.99, 0.999]'
+        pipeline sweep v8 --vary optimizer.lr=log:3e-4..3e-2 --vary mixup=0..0.4 --vary 'ema.decay=[0.99, 0.999]'
     """
     from pipeline.sweep.plan import make_plan
     from pipeline.sweep.report import describe
