@@ -22,12 +22,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline import tracking
 from pipeline.data import FaceData
-from pipeline.errors import PipelineError
 from pipeline.losses import build_loss
 from pipeline.model import ExpressionModel, build_mix
 from pipeline.networks import ExpressionNetwork
-from pipeline.openvino_session import require_bfloat16
-from pipeline.optimization import build_optimizer, build_schedule
+from pipeline.optimization import build_optimizer, build_schedule, has_bfloat16
 from pipeline.outbox import Outbox
 from pipeline.params import TrainParams, load_params
 from pipeline.recipes import Recipe
@@ -108,11 +106,7 @@ def bare(recipe: Recipe, data: FaceData, params: TrainParams) -> Clock:
 
 def precisions() -> tuple[Precision, ...]:
     """Return what is worth training in here: torch takes a CPU without bfloat16 many times as long with it."""
-    try:
-        require_bfloat16()
-    except PipelineError:
-        return ("32-true",)
-    return ("32-true", "bf16-mixed")
+    return ("32-true", "bf16-mixed") if has_bfloat16() else ("32-true",)
 
 
 def main() -> None:

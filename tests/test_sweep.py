@@ -29,7 +29,7 @@ from pipeline.sweep.space import parse_vary
 from pipeline.sweep.study import open_study
 
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
-VARY = ["optimizer.lr=log:1e-2..1", "mixup=0..0.4"]
+VARY = ["optimizer.lr=log:1e-3..1e-1", "mixup=0..0.4"]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_trials_are_child_runs_and_the_best_of_them_is_what_is_reported(place):
         assert set(run.data.params) == {"optimizer.lr", "mixup"}
         assert {"train/loss", "validation/macro_f1", "final/macro_f1"} <= set(run.data.metrics)
         assert len(tracking.connect().get_metric_history(run.info.run_id, "validation/macro_f1")) == 2
-    assert children[0].data.params == {"optimizer.lr": "0.1", "mixup": "0.2"}  # the recipe as it is
+    assert children[0].data.params == {"optimizer.lr": "0.003", "mixup": "0.2"}  # the recipe as it is
     best = max(children, key=lambda run: run.data.metrics["final/macro_f1"])
     assert ranked(study)[0].value == parent.data.metrics["best/macro_f1"] == best.data.metrics["final/macro_f1"]
     assert parent.data.tags["best/mixup"] == best.data.params["mixup"]
@@ -90,12 +90,12 @@ def test_trials_are_child_runs_and_the_best_of_them_is_what_is_reported(place):
 
 
 def test_what_is_printed_makes_the_trial_a_version(place):
-    vary = ["optimizer.lr=log:1e-2..1", "schedule.0.warm_up=0.05..0.5", "clip_gradients=1..2"]
+    vary = ["optimizer.lr=log:1e-3..1e-1", "schedule.0.warm_up=0.05..0.5", "clip_gradients=1..2"]
     plan = plan_of(*vary)
     values = {"optimizer.lr": 0.05, "schedule.0.warm_up": 0.2, "clip_gradients": 1.5}
     pasted = yaml.safe_load(paste(plan, values))["recipes"]["v8"]
     assert pasted == {
-        "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+        "optimizer": {"name": "muon", "lr": 0.05, "weight_decay": 0.1},
         "schedule": [{"name": "one_cycle", "warm_up": 0.2}],
         "clip_gradients": 1.5,
     }
@@ -167,10 +167,10 @@ def test_two_processes_share_the_trials(place):
 
 def test_what_can_not_be_trained_fails_its_trial_and_not_the_sweep(place):
     set_param(place, "v8", ema=None)
-    plan = plan_of("optimizer.lr=[0.1, 1e30]", "swa=[null, {start: 0.5}]", "ema=[null, {decay: 0.9}]")
+    plan = plan_of("optimizer.lr=[0.003, 1e30]", "swa=[null, {start: 0.5}]", "ema=[null, {decay: 0.9}]")
     study = open_study(plan)  # begins with the recipe as it is
     study.enqueue_trial({"optimizer.lr": 1e30, "swa": "null", "ema": "null"})
-    study.enqueue_trial({"optimizer.lr": 0.1, "swa": '{"start": 0.5}', "ema": '{"decay": 0.9}'})
+    study.enqueue_trial({"optimizer.lr": 0.003, "swa": '{"start": 0.5}', "ema": '{"decay": 0.9}'})
     study = run_sweep(plan)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL"]
     assert "the loss is nan" in study.trials[1].user_attrs["why"]
