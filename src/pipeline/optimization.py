@@ -28,8 +28,8 @@ from pipeline.recipes import (
 def build_muon(groups: list[dict[str, Any]], **settings: Any) -> Muon:
     """Build timm's Muon; on a CPU without bfloat16 one that computes in full precision.
 
-    In bfloat16, as timm has it, a step takes such a CPU twenty to forty times as long; in full precision it takes one
-    that has bfloat16 a third longer.
+    In bfloat16, as timm has it, a step takes such a CPU twenty to forty times as long; in full precision, training `v8`
+    takes one that has bfloat16 a quarter longer.
     """
     exact = muon.zeropower_via_newtonschulz
     if not (torch.cuda.is_available() or has_bfloat16() or isinstance(exact, partial)):
