@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from training import set_param, stage_arguments, stage_command, train, write_inputs
+from training import assert_trained_alike, set_param, stage_arguments, stage_command, train, write_inputs
 
 from pipeline import processes, tracking
 from pipeline.checkpoint import load_checkpoint
@@ -41,16 +41,6 @@ def prepare(workplace, **changes):
     at_sample = load_params().recipes["v3"].at_sample.model_dump()
     set_param(workplace, "v3", at_sample={**at_sample, "batch_size": 5, **changes.pop("at_sample", {})}, **changes)
     write_inputs(workplace, "v3")
-
-
-def assert_trained_alike(whole, weights, shared):
-    """Hold what several processes made against one's weights: sums in another order differ by about 1e-6.
-
-    AdamW makes more of it where a gradient is near zero, at a weight or two of a hundred thousand.
-    """
-    assert shared.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-5)
-    for name, value in weights.items():
-        assert_close(load_file(shared.weights)[name], value, atol=1e-4, rtol=1e-5, msg=name)
 
 
 def free_port():
