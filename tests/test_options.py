@@ -232,10 +232,8 @@ def mixup(run):
 def cutmix(run):
     torch.manual_seed(0)
     (mix,) = [way for way in getattr(run.model.mix, "transforms", [run.model.mix]) if isinstance(way, CutMix)]
-    labels, faces = (
-        torch.arange(14) % len(run.recipe.classes),
-        torch.arange(14.0)[:, None, None, None].expand(-1, 1, 32, 32),
-    )
+    labels = torch.arange(14) % len(run.recipe.classes)
+    faces = torch.arange(14.0)[:, None, None, None].expand(-1, 1, 32, 32)
     mixed, shares = mix(faces, labels)
     own = (mixed == faces).float().mean((1, 2, 3))
     assert 0 < own[0] < 1

@@ -69,5 +69,6 @@ def assert_trained_alike(whole: Checkpoint, weights: dict[str, Tensor], shared: 
     AdamW makes more of it where a gradient is near zero, at a weight or two of a hundred thousand.
     """
     assert shared.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-5)
+    others = load_file(shared.weights)
     for name, value in weights.items():
-        assert_close(load_file(shared.weights)[name], value, atol=1e-4, rtol=1e-5, msg=name)
+        assert_close(others[name], value, atol=1e-4, rtol=1e-5, msg=name)
