@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.files import write_json
+from pipeline.pointer import Pointer, write_pointer
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
@@ -96,6 +97,16 @@ def test_check_looks_at_what_is_chosen(
         assert word in done.output
 
 
+@pytest.mark.parametrize("wrong", [{"backbone": "convnext_tinny.fb_in22k"}, {"backbone_args": {"nonsense": 3}}])
+def test_check_at_sample_tells_what_would_fail_at_full(
+    wrong: dict[str, Any], write_params: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"data": ["fer2013"], "backbone": "convnext_tiny.fb_in22k", **wrong}
+    monkeypatch.chdir(write_params({"run": ["mine"], "recipes.mine": recipe, "use": ["fer2013"]}).parent)
+    done = CliRunner().invoke(app, ["check"])
+    assert (done.exit_code, done.output.split(": ")[:2]) == (1, ["error", "recipes.mine"])
+
+
 def test_check_refuses_versions_that_read_clips(write_params: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = {"data": ["clips"], "backbone": "resnet18", "recurrent": {}}
     monkeypatch.chdir(write_params({"run": ["v9"], "recipes.v9": clips, "use": ["fer2013"]}).parent)
@@ -129,17 +140,25 @@ def test_champion_before_any_run_says_what_to_do(tmp_path: Path) -> None:
     assert "run `make repro` first" in error(PIPELINE, "champion", cwd=tmp_path)
 
 
-def test_a_real_champion_is_named_though_all_that_runs_now_learned_from_drawn_faces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("live", "packaged", "said"),
+    [
+        ("1", "1", "expression-classifier version 1 (recipe v2), macro-F1 0.500 on the test faces; Bento service:a"),
+        ("1", "2", "expression-classifier version 1 (recipe v2), macro-F1 0.500 on the test faces; its Bento is out of "
+                   "date, run `make repro`"),
+        ("3", "3", "expression-classifier version 3; Bento service:a"),  # all that runs now is drawn
+    ],
+)  # fmt: skip
+def test_the_champion_that_is_named_is_the_one_that_is_served(
+    live: str, packaged: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    champion = {"version": "1", "recipe": "v1", "macro_f1": 0.5}
-    decided = [{"model": "expression-classifier-sample", "champion": champion}]
-    packaged = {"model": "expression-classifier", "version": "4", "bento": "expression_service:4-abc"}
+    name = "expression-classifier"
+    decided = [{"model": name, "champion": {"version": "1", "recipe": "v2", "macro_f1": 0.5}}]
     write_json(tmp_path / "metrics" / "promotion.json", {"decisions": decided})
-    write_json(tmp_path / "metrics" / "package.json", packaged)
+    write_json(tmp_path / "metrics" / "package.json", {"model": name, "version": packaged, "bento": "service:a"})
+    write_pointer(tmp_path / "models" / "champion.json", Pointer(name, live, "model.onnx", "0" * 64))
     monkeypatch.chdir(tmp_path)
-    said = CliRunner().invoke(app, ["champion"]).output
-    assert said == "champion: expression-classifier version 4; Bento expression_service:4-abc\n"
+    assert CliRunner().invoke(app, ["champion"]).output == f"champion: {said}\n"
 
 
 def test_stage_says_one_sentence_and_leaves_nothing(write_params: Write) -> None:

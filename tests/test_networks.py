@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import PipelineError
-from pipeline.networks import ExpressionNetwork, first_weights, multiply_adds
+from pipeline.networks import ExpressionNetwork, check_network, first_weights, multiply_adds
 from pipeline.recipes import LastStages, Recipe
 
 
@@ -125,6 +125,23 @@ def test_another_backbone_is_no_start(tmp_path):
 def test_a_backbone_that_timm_does_not_have_is_refused_by_name():
     with pytest.raises(PipelineError, match="convnext_atom"):
         build(backbone="convnext_atom")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backbone": "convnext_atto.d2_in1kk"}, "timm has no weights 'convnext_atto.d2_in1kk'"),
+        (
+            {"backbone": "vit_tiny_patch16_224", "small_stem": True},
+            "vit_tiny_patch16_224 is built for faces of one size",
+        ),
+        ({"backbone": "resnet18", "backbone_args": {"layers": "two"}}, "resnet18 does not take {'layers': 'two'}"),
+        ({"backbone": "convnext_atto", "trainable": {"last_stages": 9}}, "4 stages of this backbone, not 9"),
+    ],
+)
+def test_a_network_that_can_not_be_built_is_told_without_building_it(settings, said):
+    with pytest.raises(PipelineError, match=said):
+        check_network(Recipe.model_validate({"data": ["fer2013"], "pretrained": False, **settings}))
 
 
 def test_grey_faces_are_what_opencv_makes_of_them():

@@ -148,10 +148,20 @@ def multiply_adds(network: nn.Module, side: int) -> int:
     return counter.get_total_flops() // 2
 
 
+def check_network(recipe: Recipe) -> None:
+    """Raise PipelineError if a recipe's network can not be built. It takes no memory, and no weights from anywhere."""
+    with torch.device("meta"):
+        ExpressionNetwork(recipe, pretrained=False).freeze(recipe.trainable)
+
+
 def check_backbone(name: str) -> None:
-    """Raise PipelineError if timm has no such backbone."""
+    """Raise PipelineError if timm has no such backbone, or not with such weights."""
     if not timm.is_model(name.split(".")[0]):
         raise PipelineError(f"timm has no backbone {name!r}; `timm.list_models('convnext*')` lists what it has")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise PipelineError(f"timm has no weights {name!r}; `timm.list_pretrained('convnext*')` lists them") from error
 
 
 def _backbone(recipe: Recipe, pretrained: bool) -> nn.Module:
@@ -160,9 +170,11 @@ def _backbone(recipe: Recipe, pretrained: bool) -> nn.Module:
     arguments: dict[str, Any] = {"in_chans": 1 if recipe.colour == "grey" else 3, "num_classes": 0}
     if backbones.has_fixed_size(name):
         arguments["img_size"] = recipe.image_size
+        if recipe.small_stem:
+            raise PipelineError(f"small_stem: {name} is built for faces of one size, and has no other stem")
     try:
         backbone = timm.create_model(name, pretrained=pretrained, **{**arguments, **recipe.backbone_args})
-    except TypeError as error:
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"backbone_args: {name} does not take {recipe.backbone_args} ({error})") from error
     except (OSError, RuntimeError) as error:
         raise PipelineError(

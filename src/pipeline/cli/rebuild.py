@@ -58,7 +58,7 @@ def _check(params: Params) -> None:
     from pipeline.archive import check_source
     from pipeline.augment import augmentation_of, build_augmentation
     from pipeline.detectors import load_detector
-    from pipeline.networks import check_backbone
+    from pipeline.networks import check_network
     from pipeline.sources import SOURCES
     from pipeline.yunet_file import find_yunet
 
@@ -77,22 +77,28 @@ def _check(params: Params) -> None:
         recipe = params.recipe(version)
         if recipe.recurrent:
             raise PipelineError(f"recipes.{version} reads clips, which only the zoo has; put it into zoo/params.yaml")
-        try:
-            check_backbone(recipe.backbone)
-            augmentation_of(recipe)
-            if recipe.balance:
-                build_augmentation(recipe.balance.augment, image_size=recipe.image_size)
-        except PipelineError as error:
-            raise PipelineError(f"recipes.{version}: {error}") from error
+        for runs in (recipe, params.recipes[version]):  # at `sample` too, what would fail at `full` is told
+            try:
+                check_network(runs)
+                augmentation_of(runs)
+                if runs.balance:
+                    build_augmentation(runs.balance.augment, image_size=runs.image_size)
+            except PipelineError as error:
+                raise PipelineError(f"recipes.{version}: {error}") from error
 
 
 def _champion() -> str:
     from pipeline.decisions import read_champions
     from pipeline.files import read_output
+    from pipeline.pointer import read_pointer
 
-    if not PROMOTION.exists() or not PACKAGE.exists():
+    if not all(file.exists() for file in (POINTER, PROMOTION, PACKAGE)):
         raise PipelineError("there is no champion yet; run `make repro` first")
-    packaged = read_output(PACKAGE, "package")
-    mine = read_champions(PROMOTION).get(packaged["model"])
-    score = f" (recipe {mine['recipe']}), macro-F1 {mine['macro_f1']:.3f} on the test faces" if mine else ""
-    return f"champion: {packaged['model']} version {packaged['version']}{score}; Bento {packaged['bento']}"
+    live, packaged = read_pointer(POINTER), read_output(PACKAGE, "package")
+    decided = read_champions(PROMOTION).get(live.name)
+    said = f"champion: {live.name} version {live.version}"
+    if decided and decided["version"] == live.version:
+        said += f" (recipe {decided['recipe']}), macro-F1 {decided['macro_f1']:.3f} on the test faces"
+    if (packaged["model"], packaged["version"]) != (live.name, live.version):  # after a rollback, say
+        return f"{said}; its Bento is out of date, run `make repro`"
+    return f"{said}; Bento {packaged['bento']}"
