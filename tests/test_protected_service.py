@@ -73,6 +73,14 @@ def test_a_key_opens_the_service_until_it_is_revoked(service: httpx.Client, fold
     assert service.get("/metrics").status_code == 200
 
 
+def test_a_client_with_a_key_goes_live_and_one_without_does_not(service: httpx.Client, keys: dict[str, str]) -> None:
+    address = str(service.base_url)
+    (answer,) = Client(address, key=keys["tablet"]).live([JPEG])
+    assert (answer["frame"], len(answer["faces"])) == (1, 0)
+    with pytest.raises(PipelineError, match="401"):
+        list(Client(address).live([JPEG]))
+
+
 @pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/model", 401)])
 def test_only_probes_need_no_key(path: str, status: int, service: httpx.Client) -> None:
     answer = httpx.get(service.base_url.join(path))

@@ -31,8 +31,8 @@ class Client:
         """
         self.address, self.timeout = address.rstrip("/"), timeout
         self._session = requests.Session()
-        if key:
-            self._session.headers["X-API-Key"] = key  # and no Authorization, which requests takes from ~/.netrc
+        self._key = {"X-API-Key": key} if key else {}  # and no Authorization, which requests takes from ~/.netrc
+        self._session.headers.update(self._key)
 
     def predict(self, image: bytes, detect: bool = True, top: int = TOP, tta: bool = False) -> dict[str, Any]:
         """Return the answer for an encoded image: `faces`, `model`, and a `note` where no face was found.
@@ -119,7 +119,7 @@ class Client:
         address = self.address + "/live"
         try:
             session: WebSocketSession
-            with connect_ws(address) as session:
+            with connect_ws(address, headers=self._key) as session:
                 # Where the service has ended it already, sending fails, and receiving tells why.
                 with suppress(LocalProtocolError, WebSocketNetworkError):
                     session.send_text((options or LiveOptions()).model_dump_json())
