@@ -24,14 +24,14 @@ def recipe(*schedule, **optimizer):
     )
 
 
-def rates(*schedule):
+def rates(*schedule, steps=STEPS):
     """Return the learning rate before each step of a run."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    built = build_schedule(optimizer, recipe(*schedule), STEPS, batches=10)
+    built = build_schedule(optimizer, recipe(*schedule), steps, batches=10)
     assert built is not None
     assert built["interval"] == "step"
     seen = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         built["scheduler"].step()
@@ -83,6 +83,33 @@ def test_phases_follow_each_other_each_from_the_full_rate():
     assert seen[49] < 0.02
     assert seen[50] == pytest.approx(1)
     assert seen[75] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("first", ["constant", "cosine"])
+def test_one_cycle_rises_behind_another_phase_too(first):
+    seen = rates({"name": first, "share": 0.5}, {"name": "one_cycle", "share": 0.5, "warm_up": 0.3})
+    assert seen[50] == pytest.approx(1 / 25)
+    assert max(range(51, STEPS), key=seen.__getitem__) == pytest.approx(65, abs=1)
+    assert seen[-1] < 0.02
+
+
+@pytest.mark.parametrize("steps", [10, 97, 1002])
+def test_phases_whose_steps_are_no_whole_numbers_fill_the_run(steps):
+    quarters = [{"name": "constant", "share": 0.25}] * 3 + [{"name": "one_cycle", "share": 0.25}]
+    seen = rates(*quarters, steps=steps)
+    assert [step for step in range(1, steps) if seen[step] < seen[step - 1]][0] == round(0.75 * steps)
+
+
+@pytest.mark.parametrize("warm_up", [0.02, 0.3])
+def test_one_cycle_is_torchs(warm_up):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, STEPS + 1, pct_start=warm_up, cycle_momentum=False)
+    seen = []
+    for _ in range(STEPS):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        torchs.step()
+    assert rates({"name": "one_cycle", "warm_up": warm_up}) == pytest.approx(seen)
 
 
 def test_rate_stays_and_then_falls_by_a_factor_an_epoch():

@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, Any] = {
     "rmsprop": optim.RMSprop,
     "muon": build_muon,
 }
-NESTEROV: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9, "nesterov": True}, "muon": {"nesterov": True}}
+MOMENTUM: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9, "nesterov": True}, "muon": {"nesterov": True}}
 
 
 def build_optimizer(network: ExpressionNetwork, optimizer: Optimizer) -> optim.Optimizer:
@@ -66,7 +66,7 @@ def build_optimizer(network: ExpressionNetwork, optimizer: Optimizer) -> optim.O
     return OPTIMIZERS[optimizer.name](
         [group for group in groups if group["params"]],
         weight_decay=optimizer.weight_decay,
-        **NESTEROV.get(optimizer.name, {}),
+        **MOMENTUM.get(optimizer.name, {}),
     )
 
 
@@ -86,7 +86,8 @@ def build_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int, batch
         plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=first.factor, patience=first.patience)
         # Behind the last step of an epoch it has its say before the checkpoint is written, behind the epoch after it.
         return {"scheduler": plateau, "interval": "step", "frequency": batches, "monitor": "validation/loss"}
-    lengths = [max(1, round(phase.share * steps)) for phase in recipe.schedule]
+    ends = [round(share * steps) for share in itertools.accumulate(phase.share for phase in recipe.schedule)]
+    lengths = [max(1, end - begin) for begin, end in itertools.pairwise([0, *ends])]
     # Built from the last to the first: each scheduler leaves its own first rate behind in the optimizer.
     phases = [
         _phase(optimizer, phase, length, steps / recipe.epochs)
@@ -97,14 +98,33 @@ def build_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int, batch
     return {"scheduler": scheduler, "interval": "step"}
 
 
+def one_cycle(step: int, *, warm_up: float, steps: int) -> float:
+    """Return the share of the highest rate at a step: up from 1/25 by a cosine, then down to 4e-6 (Smith & Topin 2018).
+
+    It is torch's `OneCycleLR`, which can not be one phase of several: it takes its first rate from the optimizer, where
+    the phase before leaves its own.
+
+    Args:
+        step: from 0.
+        warm_up: share of the steps in which it rises.
+        steps: of the whole cycle.
+    """
+    top = warm_up * (steps + 1) - 1
+    if step < top:
+        return _between(1 / 25, 1, step / top)
+    return _between(1, 1 / 25e4, min(1, (step - top) / (steps - top)))
+
+
+def _between(begin: float, end: float, way: float) -> float:
+    return end + (begin - end) / 2 * (1 + math.cos(math.pi * way))
+
+
 def _phase(optimizer: optim.Optimizer, phase: SchedulePhase, steps: int, steps_per_epoch: float) -> LRScheduler:
-    highest = [group.setdefault("highest_lr", group["lr"]) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
+        group.setdefault("highest_lr", group["lr"])
         group["lr"] = group["initial_lr"] = group["highest_lr"]
     if isinstance(phase, OneCycle):
-        return optim.lr_scheduler.OneCycleLR(
-            optimizer, highest, total_steps=steps + 1, pct_start=phase.warm_up, cycle_momentum=False
-        )
+        return optim.lr_scheduler.LambdaLR(optimizer, partial(one_cycle, warm_up=phase.warm_up, steps=steps))
     if isinstance(phase, Cosine):
         period = steps if phase.period is None else round(phase.period * steps_per_epoch)
         return optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, period), eta_min=phase.minimum_lr)
