@@ -74,6 +74,17 @@ def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, mon
     assert "system/cpu_utilization_percentage" in run.data.metrics  # looked at when the server was dead
 
 
+def test_a_line_that_a_full_disk_cut_off_costs_no_other(workplace, server):
+    client = tracking.connect()
+    run_id = client.create_run(client.create_experiment("x")).info.run_id
+    file = workplace / "unsent.jsonl"
+    box = outbox.Outbox(client, run_id, file)
+    file.write_text('\n["first", 1.0, 1, 0]\n["validation/lo')
+    box.log_metrics({"last": 2.0}, 1)
+    assert client.get_run(run_id).data.metrics == {"first": 1.0, "last": 2.0}
+    assert not file.exists()
+
+
 @pytest.mark.slow
 def test_server_that_dies_again_and_again_has_every_metric(workplace, server, monkeypatch):
     set_param(workplace, "v8", at_sample={**load_params().recipes["v8"].at_sample.model_dump(), "epochs": 12})

@@ -49,7 +49,7 @@ class Outbox(Logger):
         now = get_current_time_millis()
         with self._file.open("a", encoding="utf-8") as file:
             for key, value in metrics.items():
-                file.write(json.dumps([self._prefix + key, float(value), now, step or 0]) + "\n")
+                file.write("\n" + json.dumps([self._prefix + key, float(value), now, step or 0]))
         if time.monotonic() < self._not_before:
             return
         try:
@@ -62,8 +62,8 @@ class Outbox(Logger):
         """Send what waits; raises MlflowException if the server does not take it."""
         if not self._file.exists():
             return
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-        metrics = [Metric(*json.loads(line)) for line in lines if line.endswith("]\n")]  # a full disk may cut one off
+        lines = self._file.read_text(encoding="utf-8").splitlines()
+        metrics = [Metric(*json.loads(line)) for line in lines if line.endswith("]")]  # a full disk may cut one off
         for first in range(0, len(metrics), MOST):
             self._client.log_batch(self._run_id, metrics=metrics[first : first + MOST])
         self._file.unlink()
