@@ -24,6 +24,16 @@ def shares_of(count, processes, parts, faces, **settings):
     return [Shares(sampler, count, parts=parts, rank=rank, count=processes, **settings) for rank in range(processes)]
 
 
+def test_trainings_with_other_seeds_have_no_epoch_alike():
+    orders = []
+    for seed in range(3):
+        sampler = EpochSampler(Faces(30), balanced=False, seed=seed)
+        for epoch in range(5):
+            sampler.set_epoch(epoch)
+            orders.append(tuple(sampler))
+    assert len(set(orders)) == 15
+
+
 def test_shares_differ_by_at_most_one_face_and_none_is_smaller_than_allowed():
     assert cut([1, 2, 3, 4, 5], 2) == [[1, 3, 5], [2, 4]]
     assert cut([1, 2], 4) == [[1], [2], [], []]

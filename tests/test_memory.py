@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import torch
 from refusing import refusing
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -46,6 +47,21 @@ def test_a_batch_that_does_not_fit_is_cut_into_parts_and_gives_the_same_weights(
     assert (whole.facts["batch_parts"], again.facts["batch_parts"]) == (1, 4)
     assert again.recipe == whole.recipe
     assert (the_run().info.status, the_run().data.tags["batch_parts"]) == ("FINISHED", "4")
+
+
+def test_what_begins_again_begins_with_the_same_weights(workplace, monkeypatch):
+    set_param(workplace, "v3", mixup=0.2)  # drawn before memory runs out
+    begin, first = EpochLines.on_train_epoch_start, []
+
+    def look(self, trainer, model):
+        first.append(model.network.head[-1].weight.detach().clone())
+        begin(self, trainer, model)
+
+    monkeypatch.setattr(EpochLines, "on_train_epoch_start", look)
+    with refusing(4):
+        parts = train(workplace, "v3").facts["batch_parts"]
+    assert parts > 1
+    assert torch.equal(first[0], first[1])
 
 
 def test_out_of_memory_in_a_later_epoch_goes_on_from_the_checkpoint(workplace, monkeypatch, caplog):

@@ -11,6 +11,7 @@ from random import Random
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from tables import write_made_from, write_tables
 from training import set_param, set_scale, set_workers, stage_command, train, write_inputs
@@ -90,6 +91,25 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
     assert "epoch 1/2" not in caplog.text
     assert "epoch 2/2" in caplog.text
     assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)
+
+
+def test_an_interrupted_training_does_not_go_on_in_another_precision(workplace, monkeypatch, caplog):
+    caplog.set_level("INFO")
+
+    def cut(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLines, "on_train_epoch_start", cut)
+        with pytest.raises(PipelineError, match="was interrupted"):
+            train(workplace, "v3")
+    caplog.clear()
+    params = yaml.safe_load((workplace / "params.yaml").read_text())
+    params["train"]["precision"] = "bf16-mixed"
+    (workplace / "params.yaml").write_text(yaml.safe_dump(params))
+    assert train(workplace, "v3").facts["precision"] == "bf16-mixed"
+    assert "epoch 1/2" in caplog.text
 
 
 @pytest.mark.parametrize(("version", "workers"), [("v6", 0), ("v8", 2)])  # SWA and mixup; EMA and random changes

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch.utils.data import BatchSampler, Sampler, WeightedRandomSampler
 
 from pipeline.loading import Examples
+from pipeline.processes import epoch_seed
 
 
 class EpochSampler(Sampler[int]):
@@ -32,7 +33,7 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Give the indices of the epoch's faces."""
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self._seed, self._epoch))
         if self._weights is None:
             yield from torch.randperm(self._length, generator=generator).tolist()
         else:
@@ -44,7 +45,7 @@ class Shares(Sampler[list[int]]):
 
     So a step sees the faces that it would see in one process with memory for all of them, and every process counts as
     many batches. A last batch may have fewer faces than there are shares: the share without any borrows some of the
-    batch, and counts nothing (see `weigh`).
+    batch, which count nothing in the loss (see `weigh`), though in the statistics of a shared batch norm.
     """
 
     def __init__(

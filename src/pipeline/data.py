@@ -81,7 +81,7 @@ class RecipeData(pl.LightningDataModule):
         """Let the random changes to the training faces follow from the seed and the epoch's number alone."""
         augment: Any = self.train_faces.augment
         if augment:
-            augment.set_random_seed(processes.own_seed(self.seed + epoch))
+            augment.set_random_seed(processes.own_seed(processes.epoch_seed(self.seed, epoch)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold: the epoch that comes next; it is written at the end of one."""

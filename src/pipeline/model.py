@@ -37,9 +37,12 @@ class ExpressionModel(pl.LightningModule):
         self.accuracy = MulticlassAccuracy(len(recipe.classes), average="micro")
         self.macro_f1 = MulticlassF1Score(len(recipe.classes), average="macro")
 
+    def _epoch_seed(self) -> int:
+        return processes.own_seed(processes.epoch_seed(self.seed, self.current_epoch))
+
     def on_train_epoch_start(self) -> None:
         """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
-        pl.seed_everything(processes.own_seed(self.seed + self.current_epoch), workers=True, verbose=False)
+        pl.seed_everything(self._epoch_seed(), workers=True, verbose=False)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         data.seed_changes(self.current_epoch)
         # Cross-entropy of label ids divides by the sum of their weights, everything else by the number of faces.
@@ -48,7 +51,7 @@ class ExpressionModel(pl.LightningModule):
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Seed dropout and mixing once more: when the loader takes its own seed depends on how the run began."""
         if batch_idx == 0:
-            torch.manual_seed(processes.own_seed(self.seed + self.current_epoch))
+            torch.manual_seed(self._epoch_seed())
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch, its faces mixed in pairs if the recipe says so.

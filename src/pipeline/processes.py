@@ -18,6 +18,8 @@ from pipeline.errors import PipelineError
 
 BatchNorm = nn.modules.batchnorm._BatchNorm  # of one, two and three dimensions, and timm's with an activation inside
 
+MOST_EPOCHS = 100_003  # of a training, as far as its seeds are its own
+
 
 def rank() -> int:
     """Return this process's number among all on all machines, from 0; 0 where torchrun started none."""
@@ -32,6 +34,11 @@ def count() -> int:
 def count_here() -> int:
     """Return the number of processes that train together on this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return a training's seed for an epoch, below 2**32; trainings with other seeds have no epoch alike."""
+    return (seed * MOST_EPOCHS + epoch) % 2**32
 
 
 def own_seed(seed: int) -> int:

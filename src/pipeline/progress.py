@@ -73,6 +73,30 @@ class EpochLines(Callback):
         )  # fmt: skip
 
 
+class Stopwatch(Callback):
+    """The seconds that a training takes, with those of its interrupted parts up to the checkpoint it goes on from."""
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self._before, self._began = 0.0, time.monotonic()
+
+    def __float__(self) -> float:
+        """Return the seconds so far."""
+        return self._before + time.monotonic() - self._began
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Start the clock; a checkpoint was read by then."""
+        self._began = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {"seconds": float(self)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add to what the checkpoint had taken."""
+        self._before = state_dict["seconds"]
+
+
 def show_progress(version: str) -> Callback:
     """Return what shows the progress of a training where its output goes."""
     return TQDMProgressBar(refresh_rate=5) if sys.stderr.isatty() else EpochLines(version)

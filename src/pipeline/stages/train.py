@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,10 +26,11 @@ from pipeline.errors import PipelineError
 from pipeline.files import NO_ROOM, read_json, read_output, sha256_of, written_whole
 from pipeline.launch import count_wanted, launch
 from pipeline.memory import GO_ON, within_memory
-from pipeline.model import Averaging, ExpressionModel
+from pipeline.model import Averaging, ExpressionModel, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.outbox import Outbox
 from pipeline.params import Params, TrainParams, load_params
+from pipeline.progress import Stopwatch
 from pipeline.recipes import Recipe
 from pipeline.recurrent import build_network
 from pipeline.tables import read_origin
@@ -69,6 +69,7 @@ def train(
         epoch or of the one with the best validation macro-F1), and facts about the training, validation scores among
         them.
     """
+    pl.seed_everything(params.seed, workers=True, verbose=False)  # here, as memory may run out, and all begin again
     # Faces come as (batch, side, side, 3): with channels last, no layer has to turn them around.
     network = build_network(recipe, pretrained=False if start else None)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,12 +86,12 @@ def train(
     best, *others = build_checkpoints(recipe, work)
     last = work / LAST
     agreement = processes.Agreement(work.name, data.parts, last.exists())
+    watch = Stopwatch()
     trainer = build_trainer(
-        version, recipe, work, params, outbox, *callbacks, agreement, best, *others, parts=data.parts
+        version, recipe, work, params, outbox, *callbacks, agreement, watch, best, *others, parts=data.parts
     )
-    began = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
-    seconds = time.monotonic() - began
+    seconds = float(watch)
     looking_on: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     averaged = any(each.has_begun for each in looking_on if isinstance(each, Averaging))
     if recipe.keep == "best" and not averaged and processes.rank() == 0:  # the others are given it
@@ -194,9 +195,9 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     if (count := count_wanted(params.train.devices)) > 1:
         launch(count, "pipeline.stages.train", version, faces, splits, made_from, models, curves)
         return
-    identity = json.dumps([facts, recipe.model_dump(), start and sha256_of(start)], sort_keys=True)
+    precision = choose_precision(params.train.precision)
+    identity = json.dumps([facts, recipe.model_dump(), precision, start and sha256_of(start)], sort_keys=True)
     work = CHECKPOINTS / version / hashlib.sha256(identity.encode()).hexdigest()[:16]
-    pl.seed_everything(params.train.seed, workers=True, verbose=False)
     data = open_data(recipe, faces, splits, seed=params.train.seed, workers=params.train.workers)
     recipe = recipe.for_faces(len(data.train_faces))
 

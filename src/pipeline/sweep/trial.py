@@ -93,7 +93,6 @@ class Attempt:
         work.mkdir(parents=True, exist_ok=True)
         outbox = Outbox(self.client, self.run_id, work / "unsent.jsonl", prefix="" if first else f"seed_{seed}/")
         params = self.plan.params.train.model_copy(update={"seed": seed})
-        pl.seed_everything(seed, workers=True, verbose=False)
         data = open_data(recipe, FACES, SPLITS, seed=seed, workers=params.workers)
         recipe = recipe.for_faces(len(data.train_faces))
         looking_on = [Pruning(self.trial)] if first else []
