@@ -184,8 +184,9 @@ def test_sample_scale_keeps_what_a_recipe_is(version: str) -> None:
     assert sample.model_dump(exclude=SHRUNK | PARTLY) == full.model_dump(exclude=SHRUNK | PARTLY)
     rates = {"lr", "backbone_lr"}
     assert sample.optimizer.model_dump(exclude=rates) == full.optimizer.model_dump(exclude=rates)
+    changed = {"period", "minimum_lr"}
     for shortened, phase in zip(sample.schedule, full.schedule, strict=True):
-        assert shortened.model_dump(exclude={"period"}) == phase.model_dump(exclude={"period"})
+        assert shortened.model_dump(exclude=changed) == phase.model_dump(exclude=changed)
 
 
 @pytest.mark.parametrize("version", RECIPES)
@@ -196,7 +197,7 @@ def test_sample_scale_shrinks_what_costs_time(version: str) -> None:
     assert sample.image_size == min(64, RECIPES[version].image_size)
     assert (sample.pretrained, sample.trainable, sample.compile) == (False, "all", False)
     assert (sample.epochs, sample.patience) == (own.epochs, None)
-    assert (sample.augment_share, sample.most_steps) == (own.augment_share, own.most_steps)
+    assert (sample.augment_share, sample.most_steps) == (own.augment_share or 1, own.most_steps)
     assert sample.batch_size == min(own.batch_size, RECIPES[version].batch_size)
 
 
@@ -204,6 +205,27 @@ def test_sample_scale_multiplies_the_rates() -> None:
     v1, v7 = RECIPES["v1"].at("sample").optimizer, RECIPES["v7"].at("sample").optimizer
     assert (v1.lr, v1.backbone_lr) == (pytest.approx(20 * 1e-4), None)
     assert (v7.lr, v7.backbone_lr) == (pytest.approx(20 * 1e-4), pytest.approx(20 * 1e-5))
+
+
+def test_sample_scale_multiplies_the_lowest_rate_as_the_highest() -> None:
+    full, (cosine,) = RECIPES["v6"], RECIPES["v6"].at("sample").schedule
+    assert cosine.minimum_lr == pytest.approx(full.at_sample.lr_scale * full.schedule[0].minimum_lr)
+
+
+def test_sample_scale_makes_nothing_larger() -> None:
+    balance = {"faces_per_class": 20, "augment": [{"HorizontalFlip": {}}]}
+    little = {
+        "epochs": 5,
+        "most_steps": 100,
+        "augment_share": 0.5,
+        "batch_size": 4,
+        "image_size": 32,
+        "balance": balance,
+    }
+    recipe = Recipe.model_validate({"data": ["fer2013"], "backbone": "resnet18", **little})
+    assert {key: recipe.at("sample").model_dump()[key] for key in little} == {
+        key: recipe.model_dump()[key] for key in little
+    }
 
 
 def test_sample_scale_shortens_periods_with_the_epochs_but_not_below_one() -> None:

@@ -1,7 +1,7 @@
 """What a recipe can say. A version is one YAML block under `recipes` in `params.yaml`, checked against these models."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,16 @@ Scale = Literal["sample", "full"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits, and training adds the epoch's number
+Seed = Annotated[int, Field(ge=0, lt=1 << 31)]  # NumPy's take 32 bits
 
 
 class Section(BaseModel):
     """A frozen part of `params.yaml` that refuses keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+T = TypeVar("T", bound=Section)
 
 
 class LastLayers(Section):
@@ -52,7 +55,8 @@ class Optimizer(Section):
     """The optimizer; `backbone_lr` gives the backbone a rate of its own.
 
     Muon (Jordan et al. 2024) makes the update of each weight matrix orthogonal, a convolution's taken as one, and
-    scales it so that rates are AdamW's, which is what biases and norms are updated by.
+    scales it so that rates are AdamW's. What is no matrix (biases, norms), or hardly one (a convolution of one channel,
+    a side below 4), timm updates by AdamW with Nesterov's momentum.
     """
 
     name: Literal["adam", "adamw", "sgd", "rmsprop", "muon"] = "adamw"
@@ -184,7 +188,7 @@ class AtSample(Section):
     epochs: Count = 12
     batch_size: Annotated[int, Field(ge=2)] = 16
     lr_scale: Positive = 1.0
-    augment_share: Share = 1.0
+    augment_share: Share | None = None
     most_steps: Count = 4000
     faces_per_class: Count = 100
 
@@ -278,6 +282,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        lowest = min(self.optimizer.lr, self.optimizer.backbone_lr or math.inf)
+        if any(getattr(phase, "minimum_lr", 0) >= lowest for phase in self.schedule):
+            raise ValueError(f"schedule: minimum_lr must be below the optimizer's lowest rate, {lowest:g}")
         if self.swa and self.ema:
             raise ValueError("swa and ema both average the weights; choose one")
         if self.stages and (self.patience is None or list(self.stages) != sorted({*self.stages, self.epochs})):
@@ -325,10 +332,10 @@ class Recipe(Section):
         """
         if scale == "full":
             return self
-        lr_scale = self.at_sample.lr_scale
-        optimizer, balance = self.optimizer, self.balance
+        small, optimizer, balance = self.at_sample, self.optimizer, self.balance
         backbone, arguments = smallest_backbone(self.backbone)
-        return self.lasting(self.at_sample.epochs).model_copy(
+        shorter = self.lasting(min(self.epochs, small.epochs))
+        return shorter.model_copy(
             update={
                 "backbone": backbone,
                 "backbone_args": {**arguments, **self.backbone_args},
@@ -339,16 +346,13 @@ class Recipe(Section):
                 "patience": None,
                 "stages": (),
                 "checkpoint_every": None,
-                "augment_share": self.at_sample.augment_share,
-                "most_steps": self.at_sample.most_steps,
-                "balance": balance and balance.model_copy(update={"faces_per_class": self.at_sample.faces_per_class}),
-                "batch_size": min(self.batch_size, self.at_sample.batch_size),
-                "optimizer": optimizer.model_copy(
-                    update={
-                        "lr": optimizer.lr * lr_scale,
-                        "backbone_lr": optimizer.backbone_lr and optimizer.backbone_lr * lr_scale,
-                    }
-                ),
+                "augment_share": self.augment_share if small.augment_share is None else small.augment_share,
+                "most_steps": min(self.most_steps or small.most_steps, small.most_steps),
+                "balance": balance
+                and balance.model_copy(update={"faces_per_class": min(balance.faces_per_class, small.faces_per_class)}),
+                "batch_size": min(self.batch_size, small.batch_size),
+                "optimizer": _scaled(optimizer, small.lr_scale),
+                "schedule": tuple(_scaled(phase, small.lr_scale) for phase in shorter.schedule),
             }
         )
 
@@ -374,6 +378,12 @@ def smallest_backbone(name: str) -> tuple[str, dict[str, Any]]:
     Where no family is known, that is the name itself.
     """
     return next((small for family, small in SMALLEST.items() if family in name), (name, {}))
+
+
+def _scaled(section: T, factor: float) -> T:
+    """Return an optimizer or a phase with its rates multiplied by a factor."""
+    rates = {name: getattr(section, name, None) for name in ("lr", "backbone_lr", "minimum_lr")}
+    return section.model_copy(update={name: rate * factor for name, rate in rates.items() if rate})
 
 
 def _shorten(phase: Phase, ratio: float) -> Phase:
