@@ -20,6 +20,7 @@ from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.logbook import find_reference, read_log
+from pipeline.metrics import calibration_error
 from pipeline.networks import ExpressionNetwork
 from pipeline.params import EvaluateParams, MonitorParams, load_params
 from pipeline.parity import answer_all
@@ -141,8 +142,11 @@ def test_several_answer_by_the_mean_of_what_each_answers(version, tmp_path):
     answers = answer_all(Predictor(file, name="x", version="1"), tmp_path / "data" / "faces", judged(one.predictions))
     assert answers == pytest.approx(expected, abs=1e-3)
     tta = np.mean([stack(judged(made.predictions).tta) for made in (one, other)], 0)
-    right = tta.argmax(1) == judged(one.predictions).label_id
-    assert facts["scores"]["tta"]["accuracy"] == pytest.approx(right.mean())
+    label_ids = judged(one.predictions).label_id.to_numpy()
+    scored = facts["scores"]["tta"]
+    assert scored["accuracy"] == pytest.approx((tta.argmax(1) == label_ids).mean())
+    sure = softmax(np.log(tta) / facts["temperature"], axis=1)  # as sure as what is served
+    assert scored["ece"] == pytest.approx(calibration_error(label_ids, sure, 15), abs=1e-4)
     assert facts["parameters"] == 2 * 1_234_567
 
 

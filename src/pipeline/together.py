@@ -104,14 +104,20 @@ def _join_predictions(tables: Sequence[pd.DataFrame], recipe: Recipe) -> tuple[p
     first = tables[0]
     if any(list(table.face_id) != list(first.face_id) for table in tables):
         raise PipelineError("the versions answered for different faces; run `dvc repro` for each of them")
-    logits = torch.from_numpy(np.log(np.mean([stack(table.probabilities) for table in tables], 0) + SMALLEST))
     known = torch.tensor((first.split == "validation").to_numpy())
     label_ids = torch.tensor(first.label_id.to_numpy(np.int64))
+    logits = _mean_logits([table.probabilities for table in tables])
     temperature = fit_temperature(logits[known], label_ids[known])
     answers = (logits / temperature).softmax(1).numpy()
-    averaged = [table.tta.notna().all() for table in tables]
-    tta = list(np.mean([stack(table.tta) for table in tables], 0)) if all(averaged) else None
+    tta = None
+    if all(table.tta.notna().all() for table in tables):
+        tta = list((_mean_logits([table.tta for table in tables]) / temperature).softmax(1).numpy())
     return first.assign(probabilities=list(answers), predicted=answers.argmax(1), tta=tta), temperature
+
+
+def _mean_logits(members: Sequence[pd.Series]) -> torch.Tensor:
+    """Return logits (faces, classes) whose softmax is the mean of the members' probabilities."""
+    return torch.from_numpy(np.log(np.mean([stack(probabilities) for probabilities in members], 0) + SMALLEST))
 
 
 def _sum(values: list[Any]) -> Any:
