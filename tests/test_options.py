@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import timm
 import torch
 from clip_tables import write_clips
 from tables import write_tables
@@ -24,7 +26,7 @@ from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
 from pipeline.params import DATASETS, load_params
 from pipeline.recipes import LastLayers, LastStages, Recipe
 from pipeline.recurrent import LastState, build_network
-from pipeline.trainer import StagedStopping, build_callbacks, build_checkpoints
+from pipeline.trainer import StagedStopping, build_callbacks, build_checkpoints, build_trainer
 from pipeline.views import average, views
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -34,7 +36,7 @@ RECIPES = {**PARAMS.recipes, **PARAMS.zoo.recipes}
 class Run:
     """A recipe that takes one step of its optimizer."""
 
-    def __init__(self, recipe: Recipe, tables: tuple[Path, Path]) -> None:
+    def __init__(self, recipe: Recipe, tables: tuple[Path, Path], work: Path) -> None:
         frozen = {"trainable": recipe.trainable}
         self.full, self.recipe = recipe, recipe.at("sample").model_copy(update={**frozen, "batch_size": 7})
         pl.seed_everything(0, verbose=False)
@@ -45,11 +47,9 @@ class Run:
         self.before = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.steps = 0
         self.model.on_before_zero_grad = self._count
-        self.trainer = pl.Trainer(
-            max_epochs=1, limit_train_batches=self.recipe.accumulate, accumulate_grad_batches=self.recipe.accumulate,
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            limit_val_batches=1, num_sanity_val_steps=0, accelerator="cpu",
-        )  # fmt: skip
+        self.trainer = build_trainer("v", self.recipe, work, PARAMS.train, None)
+        self.trainer.fit_loop.max_epochs, self.trainer.limit_val_batches = 1, 1
+        self.trainer.limit_train_batches = self.recipe.accumulate
         self.trainer.fit(self.model, datamodule=self.data)
         self.after = self.network.state_dict()
 
@@ -65,7 +65,7 @@ class Run:
 
     @cached_property
     def callbacks(self) -> dict[type, object]:
-        return {type(callback): callback for callback in build_callbacks("v", self.recipe)}
+        return {type(callback): callback for callback in self.trainer.callbacks}
 
     @cached_property
     def drawn(self) -> list[int]:
@@ -106,7 +106,9 @@ def small_stem(run):
 
 
 def pretrained(run):
-    assert not run.full.pretrained
+    with patch.object(timm, "create_model", wraps=timm.create_model) as create, torch.device("meta"):
+        build_network(run.full)
+    assert create.call_args.kwargs["pretrained"] is run.full.pretrained
 
 
 def colour(run):
@@ -164,7 +166,7 @@ def optimizer(run):
 def schedule(run):
     (scheduler,) = run.trainer.lr_scheduler_configs
     names = {
-        "plateau": "ReduceLROnPlateau", "one_cycle": "OneCycleLR", "cosine": "CosineAnnealingLR",
+        "plateau": "ReduceLROnPlateau", "one_cycle": "LambdaLR", "cosine": "CosineAnnealingLR",
         "warm_restarts": "CosineAnnealingWarmRestarts", "constant": "ConstantLR", "exponential": "ExponentialLR",
     }  # fmt: skip
     phases = getattr(scheduler.scheduler, "_schedulers", [scheduler.scheduler])
@@ -250,7 +252,9 @@ def swa(run):
 
 
 def ema(run):
-    assert MovingAveraging in run.callbacks
+    average = [torch.zeros(1)]
+    run.callbacks[MovingAveraging]._kwargs["multi_avg_fn"](average, [torch.ones(1)], 10**6)
+    assert float(average[0]) == pytest.approx(1 - run.recipe.ema.decay)
 
 
 def tta(run):
@@ -284,9 +288,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning")
 @pytest.mark.parametrize("name", RECIPES)
-def test_each_option_takes_effect(name: str, tables: tuple[Path, Path]) -> None:
+def test_each_option_takes_effect(name: str, tables: tuple[Path, Path], tmp_path: Path) -> None:
     recipe = RECIPES[name]
-    run = Run(recipe, tables)
+    run = Run(recipe, tables, tmp_path)
     assert run.steps == 1
     for option in sorted(recipe.model_fields_set - ELSEWHERE):
         CHECKS[option](run)  # an option without a check fails here

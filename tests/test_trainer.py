@@ -7,15 +7,24 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from pipeline import progress
 from pipeline.optimization import build_schedule
+from pipeline.params import TrainParams
+from pipeline.progress import Stopwatch
 from pipeline.recipes import Recipe
-from pipeline.trainer import LAST, StagedStopping, WholeCheckpoints, build_checkpoints
+from pipeline.trainer import LAST, StagedStopping, WholeCheckpoints, build_checkpoints, build_trainer
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Let Lightning write where nobody minds."""
     monkeypatch.chdir(tmp_path)
+
+
+def test_the_trainer_accumulates_and_clips_as_the_recipe_says(tmp_path):
+    asked = recipe(accumulate=3, clip_gradients=0.5, epochs=4)
+    trainer = build_trainer("v", asked, tmp_path, TrainParams(), None, parts=2)
+    assert (trainer.accumulate_grad_batches, trainer.gradient_clip_val, trainer.max_epochs) == (6, 0.5, 4)
 
 
 class Scored(pl.LightningModule):
@@ -37,6 +46,16 @@ class Scored(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimizer, plateau, steps, int(self.trainer.num_training_batches))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+class Clock:
+    """A clock that a test winds."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
 
 
 class Rates(pl.Callback):
@@ -138,3 +157,19 @@ def test_checkpoints_are_kept_beside_the_folder_of_the_training(tmp_path):
 def test_stages_that_make_no_sense_are_refused(said):
     with pytest.raises(ValueError, match="stages: they are ascending epochs up to 20, each with patience"):
         recipe(**said)
+
+
+def test_the_time_of_a_training_that_went_on_is_that_of_all_its_parts(tmp_path, monkeypatch):
+    clock, watch, again = Clock(), Stopwatch(), Stopwatch()
+    monkeypatch.setattr(progress, "time", clock)
+
+    class Hour(pl.Callback):
+        def on_train_epoch_start(self, *_):
+            clock.now += 3600
+
+    last = build_checkpoints(recipe(), tmp_path)[1]
+    fit([0.1, 0.2, 0.3], watch, Hour(), last, epochs=2)
+    assert float(watch) == 2 * 3600
+    clock.now += 24 * 3600  # nobody trained
+    fit([0.1, 0.2, 0.3], again, Hour(), resume=tmp_path / LAST)
+    assert float(again) == 3 * 3600
