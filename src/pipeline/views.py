@@ -1,20 +1,25 @@
 """Test-time augmentation: several views of each face, whose probabilities are averaged."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2.functional import five_crop, horizontal_flip, resize, resized_crop
 
+from pipeline.checkpoint import Checkpoint
 from pipeline.networks import ExpressionNetwork
 from pipeline.recipes import Views, Zooms
+
+Kind = str | Views | Zooms  # `tta` of a recipe
 
 CROP = 7 / 8  # side of a crop as a share of the face's
 
 
-def views(faces: Tensor, kind: str | Views | Zooms) -> Iterator[Tensor]:
+def views(faces: Tensor, kind: Kind) -> Iterator[Tensor]:
     """Give the views of a batch of faces, each of the same shape.
 
     Args:
@@ -64,6 +69,28 @@ def _zoomed(faces: Tensor, zoom: float) -> Tensor:
     return grid_sample(faces, grid, padding_mode="border", align_corners=False)
 
 
-def average(network: ExpressionNetwork, faces: Tensor, kind: str | Views | Zooms) -> Tensor:
+def answer(
+    checkpoint: Checkpoint,
+    batches: Iterable[Sequence[Tensor]],
+    ask: Callable[[Tensor], Mapping[str, tuple[Tensor, Kind]]],
+) -> dict[str, list[NDArray[np.float32]]]:
+    """Return what a version answers for the faces of all batches, or clips: probabilities (classes,) for each, by name.
+
+    Args:
+        checkpoint: the version.
+        batches: each with uint8 faces (batch, side, side, 3), or clips of them, in the first place.
+        ask: returns what is asked about these, by name: faces, and as which views of them they are seen.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = checkpoint.network().to(device)
+    answers: dict[str, list[Tensor]] = defaultdict(list)
+    with torch.inference_mode():
+        for shown, *_ in batches:
+            for name, (faces, kind) in ask(shown.to(device)).items():
+                answers[name].append(average(network, network.normalize(faces), kind).cpu())
+    return {name: list(torch.cat(parts).numpy()) for name, parts in answers.items()}
+
+
+def average(network: ExpressionNetwork, faces: Tensor, kind: Kind) -> Tensor:
     """Return the mean over the views (batch, classes) of normalized faces (batch, channels, side, side)."""
     return torch.stack([network.classify(view).softmax(1) for view in views(faces, kind)]).mean(0)

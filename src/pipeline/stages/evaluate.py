@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -34,7 +32,7 @@ from pipeline.slices import check_columns, describe, score_slices
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_answers
 from pipeline.tables import read_split
-from pipeline.views import average
+from pipeline.views import answer
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +53,13 @@ def predict(checkpoint: Checkpoint, folder: Path, table: pd.DataFrame, workers: 
     """
     faces = Faces(folder, table, checkpoint.recipe.image_size)
     loader = DataLoader(faces, BATCH, num_workers=faces.count_workers(workers))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, kind = checkpoint.network().to(device), checkpoint.recipe.tta
-    asked = {"probabilities": "none"} | ({"tta": kind} if kind != "none" else {})
-    answers: dict[str, list[Tensor]] = {name: [] for name in asked}
-    with torch.inference_mode():
-        title = f"{checkpoint.facts['version']}: predict"
-        for batch, _ in tqdm(loader, desc=title, unit=f" x {BATCH} faces", mininterval=1, disable=None):
-            normalized = network.normalize(batch.to(device))
-            for name, views in asked.items():
-                answers[name].append(average(network, normalized, views).cpu())
-    columns = {name: list(torch.cat(parts).numpy()) for name, parts in answers.items()}
+    title, kind = f"{checkpoint.facts['version']}: predict", checkpoint.recipe.tta
+    kinds = {"probabilities": "none"} | ({"tta": kind} if kind != "none" else {})
+    columns = answer(
+        checkpoint,
+        tqdm(loader, desc=title, unit=f" x {BATCH} faces", mininterval=1, disable=None),
+        lambda shown: {name: (shown, views) for name, views in kinds.items()},
+    )
     return table.assign(**{"tta": None, **columns})
 
 

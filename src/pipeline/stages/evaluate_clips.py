@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -22,7 +21,7 @@ from pipeline.predictions import score_faces, stack
 from pipeline.recipes import CLIPS
 from pipeline.reliability import measure_calibration
 from pipeline.scorecard import version_page
-from pipeline.views import average
+from pipeline.views import Kind, answer
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +47,18 @@ def predict(checkpoint: Checkpoint, table: pd.DataFrame) -> pd.DataFrame:
     recipe = checkpoint.recipe
     if not recipe.recurrent:
         raise PipelineError(f"{checkpoint.folder} reads faces, not clips; score it with pipeline.stages.evaluate")
+    several = recipe.recurrent.frames > 1  # else it sees nothing but the last frame anyway
+
+    def ask(shown: Tensor) -> dict[str, tuple[Tensor, Kind]]:
+        asked: dict[str, tuple[Tensor, Kind]] = {"probabilities": (shown, "none")}
+        if several:
+            asked |= {name: (shown[:, [place]].expand_as(shown), "none") for name, place in STATIC.items()}
+        if recipe.tta != "none":
+            asked["tta"] = (shown, recipe.tta)
+        return asked
+
     clips = Clips(table, recipe.recurrent.frames, recipe.image_size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = checkpoint.network().to(device)
-    answers: dict[str, list[Tensor]] = {}
-    with torch.inference_mode():
-        for batch, _ in DataLoader(clips, BATCH):
-            shown = batch.to(device)
-            asked: dict[str, tuple[Tensor, Any]] = {"probabilities": (shown, "none")}
-            if recipe.recurrent.frames > 1:  # else it sees nothing but the last frame anyway
-                asked |= {name: (shown[:, [place]].expand_as(shown), "none") for name, place in STATIC.items()}
-            if recipe.tta != "none":
-                asked["tta"] = (shown, recipe.tta)
-            for name, (frames, kind) in asked.items():
-                answers.setdefault(name, []).append(average(network, network.normalize(frames), kind).cpu())
-    columns = {name: list(torch.cat(parts).numpy()) for name, parts in answers.items()}
+    columns = answer(checkpoint, DataLoader(clips, BATCH), ask)
     return table[["clip_id", "person", "label_id", "split"]].assign(**{"tta": None, **columns})
 
 
