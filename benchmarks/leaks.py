@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.data import FaceData
 from pipeline.params import TrainParams, load_params
+from pipeline.parents import Parents
 from pipeline.recipes import Recipe
 from pipeline.stages.train import train
 from pipeline.tables import read_all_splits, read_split
@@ -39,7 +40,7 @@ def answers(version: str, recipe: Recipe, splits: Path, work: Path, params: Trai
     """Train by a table of splits, and return for each validation face whether the network is right about it."""
     pl.seed_everything(params.seed, workers=True, verbose=False)
     data = FaceData(recipe, FACES, splits, seed=params.seed, workers=params.workers)
-    network, _ = train(version, recipe, data, None, work, params, None)
+    network, _ = train(version, recipe, data, Parents(), work, params, None)
     with torch.inference_mode():
         batches = DataLoader(data.validation_faces, 256)
         return np.concatenate([(network.eval()(faces).argmax(1) == labels).numpy() for faces, labels in batches])

@@ -14,6 +14,8 @@ from imports import PACKAGE, ROOT, local_imports
 from jinja2 import Environment
 from jinja2.meta import find_referenced_templates
 
+from pipeline.params import load_params
+
 FILES = ("dvc.yaml", "parents/dvc.yaml", "zoo/dvc.yaml")
 DATASETS = ("fer2013", "rafdb", "affectnet", "wild")
 
@@ -97,12 +99,12 @@ def test_every_module_of_a_stage_has_its_stage() -> None:
     assert named - modules == {"inputs_clips", "train_clips"}
 
 
-def test_versions_that_start_from_others_have_their_block_in_parents() -> None:
-    recipes = yaml.safe_load((ROOT / "params.yaml").read_text())["recipes"]
-    assert set(stages_of("parents/dvc.yaml")) == {name for name in recipes if recipes[name].get("start_from")}
+def test_versions_that_have_others_for_parents_have_their_block_there() -> None:
+    recipes = load_params(ROOT / "params.yaml").recipes
+    assert set(stages_of("parents/dvc.yaml")) == {name for name, recipe in recipes.items() if recipe.parents}
     blocks = yaml.safe_load((ROOT / "parents/dvc.yaml").read_text())["stages"]
     for version, block in blocks.items():
-        assert block["foreach"] == f"${{recipes.{version}.start_from}}"
+        assert block["foreach"] in {f"${{recipes.{version}.{key}}}" for key in ("start_from", "distil.teachers")}
         assert block["do"]["outs"] == [f"data/inputs/{version}/${{item}}.json"]
 
 

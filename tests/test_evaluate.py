@@ -157,8 +157,9 @@ def doubt_about_affectnet(
             "probabilities": list(torch.eye(7).numpy()[[LABEL_IDS[maps["official"][code]] for code in kept]]),
         }
     )
-    recipe = Recipe.model_validate({"data": data, "backbone": "test_resnet"})
-    facts = {"version": "v9", "start_from": start_from}
+    parents = [start_from] if start_from else []
+    recipe = Recipe.model_validate({"data": data, "backbone": "test_resnet", "start_from": parents})
+    facts = {"version": "v9"}
     return doubt_label_maps(predictions, Checkpoint(Path("models/v9"), recipe, facts))["affectnet"]
 
 

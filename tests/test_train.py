@@ -1,11 +1,11 @@
 """Every recipe for a step or two, on faces that are told apart by their brightness, with a real tracking store."""
 
-import json
 import re
 import resource
 import signal
 import subprocess
 import time
+from pathlib import Path
 from random import Random
 
 import pandas as pd
@@ -17,10 +17,11 @@ from tables import write_made_from, write_tables
 from training import set_param, set_scale, set_workers, stage_command, train, write_inputs
 
 from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint
+from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.model import ExpressionModel
 from pipeline.params import load_params
+from pipeline.parents import Parents, Teachers
 from pipeline.progress import EpochLines
 from pipeline.stages.train import _facts
 
@@ -251,15 +252,39 @@ def test_a_version_starts_from_the_parent_with_the_better_validation_score(workp
     torch.testing.assert_close(weights[stem], parent[stem])
 
 
+def test_a_version_is_taught_by_others(workplace, monkeypatch):
+    seen = []
+    answer = Teachers.answer
+
+    def look(self, pixels):
+        seen.append((pixels.min() >= 0, pixels.max() <= 255, answer(self, pixels)))
+        return seen[-1][-1]
+
+    monkeypatch.setattr(Teachers, "answer", look)
+    set_param(workplace, "v7", start_from=[])
+    for version in ("v3", "v7"):
+        set_param(workplace, version, at_sample={"epochs": 1})
+        train(workplace, version)
+    set_param(workplace, "v8", distil={"teachers": ["v3", "v7"], "share": 0.9}, at_sample={"epochs": 1})
+    taught = train(workplace, "v8", v3=0.5, v7=0.5)
+    assert taught.facts["teachers"] == ["v3", "v7"]
+    assert not [name for name in load_file(taught.weights) if "teach" in name]
+    for inside, below, told in seen:
+        assert inside
+        assert below
+        torch.testing.assert_close(told.sum(1), torch.ones(len(told)))
+
+
 @pytest.mark.parametrize("drawn", [False, True])
 def test_what_starts_from_weights_that_saw_drawn_faces_has_seen_them(tmp_path, drawn):
     faces, _ = write_tables(tmp_path, drawn=False)
-    made_from = write_made_from(tmp_path, "v7", v3=0.5)
-    (made_from / "v3.json").write_text(json.dumps({"drawn": drawn}))
+    made_from = write_made_from(tmp_path, "v7")
     params = load_params()
     recipe = params.recipes["v7"].model_copy(update={"data": ("fer2013",)})
-    assert _facts("v7", params, recipe, faces, made_from, "v3")["drawn"] is drawn
-    assert _facts("v7", params, recipe, faces, made_from, None)["drawn"] is False
+    parent = Checkpoint(Path("models/v3"), params.recipes["v3"], {"version": "v3", "drawn": drawn})
+    for parents in (Parents(start=parent), Parents(teachers=(parent,))):
+        assert _facts("v7", params, recipe, faces, made_from, parents)["drawn"] is drawn
+    assert _facts("v7", params, recipe, faces, made_from, Parents())["drawn"] is False
 
 
 def test_without_its_parents_a_version_is_refused(workplace):

@@ -23,7 +23,7 @@ LICENCE = (
 )
 MODEL = ("labels", "preprocessing", "detector", "parameters", "trained_parameters", "multiply_adds", "bytes",
          "largest_difference")  # fmt: skip
-TRAINING = ("version", "weights_sha256", "scale", "start_from", "seed", "device", "precision", "processes",
+TRAINING = ("version", "weights_sha256", "scale", "start_from", "teachers", "seed", "device", "precision", "processes",
             "batch_parts", "epochs", "seconds", "git_commit", "git_dirty", "validation")  # fmt: skip
 SCORES = ("overall", "datasets", "classes", "split")
 

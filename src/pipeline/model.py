@@ -1,5 +1,6 @@
 """The Lightning module: one shared step, the losses, rates and mixing that a recipe names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,31 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
 from pipeline import processes
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import NotFiniteError
 from pipeline.files import written_whole
 from pipeline.losses import build_loss
 from pipeline.networks import ExpressionNetwork
 from pipeline.optimization import build_optimizer, build_schedule
+from pipeline.parents import Teachers
 from pipeline.recipes import Recipe
 
 
 class ExpressionModel(pl.LightningModule):
     """Trains a network by a recipe; logs `train/loss`, `validation/{loss,accuracy,macro_f1}`."""
 
-    def __init__(self, network: ExpressionNetwork, recipe: Recipe, class_counts: list[int], seed: int) -> None:
-        """Take the network to train, its recipe as it runs, the training faces of each of its classes, a seed."""
+    def __init__(
+        self,
+        network: ExpressionNetwork,
+        recipe: Recipe,
+        class_counts: list[int],
+        seed: int,
+        teachers: Sequence[Checkpoint] = (),
+    ) -> None:
+        """Take the network to train, its recipe as it runs, the training faces of each of its classes, a seed.
+
+        The `teachers` are the versions that the recipe's `distil` names.
+        """
         super().__init__()
         self.network = network
         self.recipe = recipe
@@ -33,6 +46,7 @@ class ExpressionModel(pl.LightningModule):
         self.loss = build_loss(recipe.loss, class_counts)
         self.validation_loss = nn.CrossEntropyLoss()
         self.mix = build_mix(recipe)
+        self.teachers = Teachers(teachers, recipe.image_size)
         self.shares: list[tuple[float, int]] | None = None  # see `Shares.weigh`; none where batches are whole
         self.accuracy = MulticlassAccuracy(len(recipe.classes), average="micro")
         self.macro_f1 = MulticlassF1Score(len(recipe.classes), average="macro")
@@ -40,13 +54,18 @@ class ExpressionModel(pl.LightningModule):
     def _epoch_seed(self) -> int:
         return processes.own_seed(processes.epoch_seed(self.seed, self.current_epoch))
 
+    def on_fit_start(self) -> None:
+        """Bring the teachers to where the network is."""
+        self.teachers.to(self.device)
+
     def on_train_epoch_start(self) -> None:
         """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
         pl.seed_everything(self._epoch_seed(), workers=True, verbose=False)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         data.seed_changes(self.current_epoch)
         # Cross-entropy of label ids divides by the sum of their weights, everything else by the number of faces.
-        self.shares = data.weigh_shares(None if self.mix else getattr(self.loss, "weight", None))
+        shared = self.mix or self.teachers
+        self.shares = data.weigh_shares(None if shared else getattr(self.loss, "weight", None))
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Seed dropout and mixing once more: when the loader takes its own seed depends on how the run began."""
@@ -54,7 +73,7 @@ class ExpressionModel(pl.LightningModule):
             torch.manual_seed(self._epoch_seed())
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch, its faces mixed in pairs if the recipe says so.
+        """Return the loss of a batch, its faces mixed in pairs, and teachers heard, if the recipe says so.
 
         Where it is a share of one, the mean over all shares is the batch's loss (see `Shares.weigh`).
 
@@ -65,6 +84,9 @@ class ExpressionModel(pl.LightningModule):
         faces = self.network.normalize(faces)
         if self.mix:
             faces, targets = self.mix(faces, targets)
+        if self.recipe.distil:
+            told = self.teachers.answer(faces * self.network.std + self.network.mean)
+            targets = torch.lerp(_shares(targets, told), told, self.recipe.distil.share)
         loss = self.loss(self.network.classify(faces), targets)
         if not torch.isfinite(loss):
             file = Path(self.trainer.default_root_dir) / "not-finite.safetensors"
@@ -100,6 +122,13 @@ class ExpressionModel(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)  # it loads the data, which tells the batches of an epoch
         schedule = build_schedule(optimizer, self.recipe, steps, int(self.trainer.num_training_batches))
         return {"optimizer": optimizer, "lr_scheduler": schedule} if schedule else optimizer
+
+
+def _shares(targets: Tensor, told: Tensor) -> Tensor:
+    """Return label ids (batch), or shares of labels (batch, classes), as shares, of the kind of what is told."""
+    if not targets.is_floating_point():
+        targets = nn.functional.one_hot(targets, told.shape[1])
+    return targets.to(told.dtype)
 
 
 def build_mix(recipe: Recipe) -> nn.Module | None:

@@ -259,12 +259,14 @@ class Params(Section):
                 f"recipes.{version}.data names {', '.join(missing)}, which `use` leaves out; "
                 f"add it to `use`, or take {version} out of `run`"
             )
-        for parent in recipe.start_from:
+        for parent in recipe.parents:
             if parent == version or parent not in self.run:
+                key, none = ("start_from", "[]") if parent in recipe.start_from else ("distil", "null")
                 raise PipelineError(
-                    f"recipes.{version}.start_from names {parent}, which `run` leaves out or trains only as itself; "
-                    f"add it to `run`, or set `recipes.{version}.start_from: []`"
+                    f"recipes.{version}.{key} names {parent}, which `run` leaves out or trains only as itself; "
+                    f"add it to `run`, or set `recipes.{version}.{key}: {none}`"
                 )
+        for parent in recipe.start_from:
             mine, theirs = (r.at(self.scale).architecture for r in (recipe, self._known_recipe(parent)))
             if mine != theirs:
                 raise PipelineError(f"recipes.{version}.start_from: the backbone of {parent} is {theirs}, not {mine}")

@@ -142,6 +142,17 @@ class Balance(Section):
     augment: Annotated[tuple[dict[str, dict[str, Any]], ...], Field(min_length=1)]
 
 
+class Distillation(Section):
+    """Learns from what other versions answer for a face, as well as from its label (Hinton et al. 2015).
+
+    The mean of the teachers' probabilities takes `share` of each target. They see what the network sees: the face as it
+    was changed, and mixed with another one.
+    """
+
+    teachers: Annotated[tuple[str, ...], Field(min_length=1)]
+    share: Share = 0.5
+
+
 class Views(Section):
     """Test-time augmentation by this many views: the face, and crops at random places, every other one mirrored."""
 
@@ -225,6 +236,7 @@ class Recipe(Section):
     normalize_logits: bool = False
     recurrent: Recurrent | None = None
     start_from: tuple[str, ...] = ()
+    distil: Distillation | None = None
     optimizer: Optimizer = Optimizer()
     schedule: tuple[SchedulePhase, ...] = ()
     loss: Loss = Loss()
@@ -301,9 +313,19 @@ class Recipe(Section):
             raise ValueError("recurrent: it reads clips, and the other datasets have none; set data: [clips]")
         if CLIPS in self.data and not self.recurrent:
             raise ValueError("data: clips are read by a recipe with recurrent; set it, as in recurrent: {width: 128}")
-        if self.recurrent and (self.leave_out or self.one_against_rest or self.balance):
-            raise ValueError("recurrent: leave_out, one_against_rest and balance are for faces; take them out")
+        if self.recurrent and (self.leave_out or self.one_against_rest or self.balance or self.distil):
+            raise ValueError("recurrent: leave_out, one_against_rest, balance and distil are for faces; take them out")
         return self
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The versions that teach it."""
+        return self.distil.teachers if self.distil else ()
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The versions that it may start from, or is taught by."""
+        return tuple(dict.fromkeys((*self.start_from, *self.teachers)))
 
     @property
     def architecture(self) -> str:

@@ -76,7 +76,7 @@ def reproduce(client: MlflowClient, version: ModelVersion, models: Path) -> Repr
     def dvc(*arguments: str) -> None:
         run_dvc("repro", *arguments, folder=clone, MLFLOW_TRACKING_URI=store, PYTHONPATH=sources)
 
-    dvc(f"inputs@{recipe}", *(f"parents/dvc.yaml:{recipe}@{parent}" for parent in checkpoint.recipe.start_from))
+    dvc(f"inputs@{recipe}", *(f"parents/dvc.yaml:{recipe}@{parent}" for parent in checkpoint.recipe.parents))
     _check_data(checkpoint.facts["data"], read_json(clone / "data" / "inputs" / recipe / "faces.json"))
     dvc("--single-item", "--force", f"train@{recipe}")  # by force, or DVC would restore what it knows
     dvc("--single-item", "--force", f"evaluate@{recipe}")

@@ -77,6 +77,7 @@ def trace(client: MlflowClient, version: ModelVersion, models: Path, bento: str 
         "trained on": f"{facts.get('device', 'unknown')}, {facts.get('precision', 'unknown')}, "
         f"{run.data.tags.get('seconds', '?')} s",
         "started from": facts.get("start_from") or "nothing",
+        "taught by": ", ".join(facts.get("teachers", ())) or "labels alone",
         "environment": [
             f"Python {lineage.get('python', 'unknown')}",
             *(f"{name} {environment[name]}" for name in PACKAGES if name in environment),

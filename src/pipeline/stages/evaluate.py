@@ -122,8 +122,8 @@ def doubt_label_maps(predictions: pd.DataFrame, checkpoint: Checkpoint) -> dict[
     doubts: dict[str, str | None] = {}
     for name, faces in predictions.groupby("dataset"):
         doubt = None
-        # A version that started from another one may know what that one learned from.
-        elsewhere = name not in learned and not checkpoint.facts["start_from"]
+        # A version that has parents may know what they learned from.
+        elsewhere = name not in learned and not checkpoint.recipe.parents
         if SOURCES[name].numbered and elsewhere and checkpoint.recipe.classes == LABELS:
             codes = faces.groupby("native_label")
             common = codes.label_id.agg(lambda ids: ids.mode()[0])  # single faces may have been corrected

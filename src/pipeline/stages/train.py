@@ -23,13 +23,14 @@ from pipeline.clips import open_data
 from pipeline.command import run
 from pipeline.data import RecipeData
 from pipeline.errors import PipelineError
-from pipeline.files import NO_ROOM, read_json, read_output, sha256_of, written_whole
+from pipeline.files import NO_ROOM, read_output, sha256_of, written_whole
 from pipeline.launch import count_wanted, launch
 from pipeline.memory import GO_ON, within_memory
 from pipeline.model import Averaging, ExpressionModel, choose_precision
 from pipeline.networks import ExpressionNetwork, first_weights
 from pipeline.outbox import Outbox
 from pipeline.params import Params, TrainParams, load_params
+from pipeline.parents import Parents, find_parents
 from pipeline.progress import Stopwatch
 from pipeline.recipes import Recipe
 from pipeline.recurrent import build_network
@@ -46,7 +47,7 @@ def train(
     version: str,
     recipe: Recipe,
     data: RecipeData,
-    start: Path | None,
+    parents: Parents,
     work: Path,
     params: TrainParams,
     outbox: Outbox | None,
@@ -58,7 +59,7 @@ def train(
         version: its name.
         recipe: as it runs.
         data: its faces, or clips.
-        start: weights of another version to start from, if any.
+        parents: the version to start from, if any, and those that teach it.
         work: folder for the checkpoints to go on from, and the curves.
         params: seed and precision.
         outbox: takes the metrics to the MLflow run; only the first process has one.
@@ -71,18 +72,18 @@ def train(
     """
     pl.seed_everything(params.seed, workers=True, verbose=False)  # here, as memory may run out, and all begin again
     # Faces come as (batch, side, side, 3): with channels last, no layer has to turn them around.
-    network = build_network(recipe, pretrained=False if start else None)
+    network = build_network(recipe, pretrained=False if parents.start else None)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if start:
-        fresh = first_weights(network, load_file(start), start)
-        logger.info("%s starts from %s; new in the head: %s", version, start.parent.name, ", ".join(fresh) or "nothing")
+    if start := parents.start:
+        fresh = first_weights(network, load_file(start.weights), start.weights)
+        logger.info("%s starts from %s; new in the head: %s", version, start.folder.name, ", ".join(fresh) or "nothing")
     network.freeze(recipe.trainable)
     # Between processes batch norm is shared, and one face in each is enough.
     data.least = 2 if processes.has_batch_norm(network) and processes.count() == 1 else 1
     processes.share_batch_norm(network, version)
     if recipe.compile:
         network.backbone.compile()
-    model = ExpressionModel(network, recipe, data.train_faces.class_counts(), params.seed)
+    model = ExpressionModel(network, recipe, data.train_faces.class_counts(), params.seed, parents.teachers)
     best, *others = build_checkpoints(recipe, work)
     last = work / LAST
     agreement = processes.Agreement(work.name, data.parts, last.exists())
@@ -133,23 +134,6 @@ def interruptions(version: str, work: Path) -> Iterator[None]:
         raise PipelineError(f"{work} can not be written: {error.strerror}; make room; {GO_ON}") from error
 
 
-def choose_start(version: str, recipe: Recipe, made_from: Path, models: Path) -> str | None:
-    """Return the parent that the version starts from: of those the recipe names, the best on its validation faces.
-
-    Raises:
-        PipelineError: if one of them was not trained.
-    """
-    parents = {}
-    for name in recipe.start_from:
-        if not (made_from / f"{name}.json").exists() or not (models / name / WEIGHTS).exists():
-            raise PipelineError(
-                f"{version} starts from {' or '.join(recipe.start_from)}, but {name} was not trained; add {name} to "
-                f"`run`, or set `recipes.{version}.start_from: []`"
-            )
-        parents[name] = read_json(made_from / f"{name}.json")["validation_macro_f1"]
-    return max(parents, key=parents.__getitem__) if parents else None
-
-
 def _epochs(trainer: pl.Trainer) -> int:
     """Return the epochs that were trained; `current_epoch` is one behind where the training was over already."""
     progress: Any = trainer.fit_loop.epoch_progress.current
@@ -166,7 +150,7 @@ def write_curves(work: Path, curves: Path) -> None:
 
 
 def _facts(
-    version: str, params: Params, recipe: Recipe, faces: Path, made_from: Path, parent: str | None
+    version: str, params: Params, recipe: Recipe, faces: Path, made_from: Path, parents: Parents
 ) -> dict[str, Any]:
     origins = [read_origin(faces, name) for name in recipe.data]
     drawn = any(origin.drawn for origin in origins)
@@ -175,10 +159,9 @@ def _facts(
         "scale": params.scale,
         "seed": params.train.seed,
         "data": read_output(made_from / "faces.json", f"inputs@{version}"),
-        # What its first weights learned from counts as well.
-        "drawn": drawn or (parent is not None and read_json(made_from / f"{parent}.json")["drawn"]),
+        "drawn": drawn or parents.drawn,  # what its parents learned from counts as well
         "detector": next((origin.detector for origin in origins if origin.detector), None),
-        "start_from": parent,
+        **parents.facts,
     }
 
 
@@ -189,14 +172,13 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     """
     params = load_params()
     recipe = params.recipe(version)
-    parent = choose_start(version, recipe, made_from, models)
-    facts = _facts(version, params, recipe, faces, made_from, parent)
-    start = models / parent / WEIGHTS if parent else None
+    parents = find_parents(version, recipe, made_from, models)
+    facts = _facts(version, params, recipe, faces, made_from, parents)
     if (count := count_wanted(params.train.devices)) > 1:
         launch(count, "pipeline.stages.train", version, faces, splits, made_from, models, curves)
         return
     precision = choose_precision(params.train.precision)
-    identity = json.dumps([facts, recipe.model_dump(), precision, start and sha256_of(start)], sort_keys=True)
+    identity = json.dumps([facts, recipe.model_dump(), precision, parents.sha256()], sort_keys=True)
     work = CHECKPOINTS / version / hashlib.sha256(identity.encode()).hexdigest()[:16]
     data = open_data(recipe, faces, splits, seed=params.train.seed, workers=params.train.workers)
     recipe = recipe.for_faces(len(data.train_faces))
@@ -204,7 +186,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
     def trained(outbox: Outbox | None) -> tuple[ExpressionNetwork, dict[str, Any]]:
         with processes.missed(), interruptions(version, work):
             return within_memory(
-                version, data, work, lambda: train(version, recipe, data, start, work, params.train, outbox)
+                version, data, work, lambda: train(version, recipe, data, parents, work, params.train, outbox)
             )
 
     if processes.rank():  # the first one says and writes everything
@@ -231,7 +213,7 @@ def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path,
             client,
             run_id,
             {f"final/{key}": value for key, value in training["validation"].items()},
-            {**{key: str(value) for key, value in settled.items()}, "seconds": str(seconds), "start_from": str(parent)},
+            {key: str(value) for key, value in {**settled, "seconds": seconds, **parents.facts}.items()},
             {"model": models / version / "model.json", "curves": curves},
         )
         tracking.finish_run(client, run_id, sha256_of(models / version / WEIGHTS))

@@ -19,7 +19,11 @@ from pipeline.recipes import Recipe
 from pipeline.sweep.keys import change, look_up
 
 DIGITS = 4  # of a value that is tried, so that it can be read, and pasted as it was trained
-KEPT = {"data": "scores on other faces do not compare", "start_from": "a sweep begins where the version begins"}
+KEPT = {
+    "data": "scores on other faces do not compare",
+    "start_from": "a sweep begins where the version begins",
+    "distil.teachers": "a sweep has the teachers of the version",
+}
 WAYS = "write low..high, log:low..high, or a list, [a, b, c]"
 
 Values = str | Sequence[Any]
@@ -69,8 +73,9 @@ def read_dimension(recipe: Recipe, key: str, values: Values) -> Dimension:
     Raises:
         PipelineError: if it is none, or the recipe does not take it.
     """
-    if why := KEPT.get(key.split(".")[0]):
-        raise PipelineError(f"--vary {key}: it can not be varied: {why}")
+    for kept, why in KEPT.items():
+        if f"{key}.".startswith(f"{kept}.") or kept.startswith(f"{key}."):
+            raise PipelineError(f"--vary {key}: it can not be varied: {why}")
     if isinstance(values, str):
         return Dimension(key, _range(recipe, key, values), {})
     if not values:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of
 from pipeline.params import Params, SweepParams
+from pipeline.parents import Parents, find_parents
 from pipeline.recipes import Recipe
 from pipeline.stages.inputs import inputs
-from pipeline.stages.train import choose_start
 from pipeline.sweep.dimension import Values
 from pipeline.sweep.keys import change
 from pipeline.sweep.space import Space
@@ -24,7 +23,7 @@ SWEEPS = Path("sweeps")
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: its name, the version, the parameters it runs under, its space, and the weights it starts from, if any.
+    """A sweep: its name, the version, the parameters it runs under, its space, and its parents.
 
     `identity` is the hash of all that its scores depend on.
     """
@@ -34,7 +33,7 @@ class Plan:
     params: Params
     settings: SweepParams
     space: Space
-    start: Path | None
+    parents: Parents
     identity: str
 
     @property
@@ -83,17 +82,16 @@ def make_plan(
     for file in (SPLITS, *(FACES / f"{dataset}.parquet" for dataset in running.data)):
         if not file.exists():
             raise PipelineError(f"{file} is missing; run `dvc repro validate`, which makes the faces to learn from")
-    parent = choose_start(version, running, INPUTS / version, MODELS)
-    start = MODELS / parent / "weights.safetensors" if parent else None
+    parents = find_parents(version, running, INPUTS / version, MODELS)
     facts = {
         "version": version,
         "scale": params.scale,
         "recipe": space.recipe.model_dump(mode="json"),
         "space": space.description(),
         "data": inputs(running.data, FACES, SPLITS),
-        "start": start and sha256_of(start),
+        "parents": parents.sha256(),
         "train": params.train.model_dump(include={"seed", "precision"}),
         "settings": settings.model_dump(include={"epochs", "seeds"}),
     }
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return Plan(name or f"{version}-{identity[:8]}", version, params, settings, space, start, identity)
+    return Plan(name or f"{version}-{identity[:8]}", version, params, settings, space, parents, identity)

@@ -78,7 +78,7 @@ def command(plan: Plan, values: dict[str, Any]) -> str:
         plus = "" if look_up(as_written, whole) is not None else "++"
         settings[f"{plus}recipes.{plan.version}.{whole}"] = look_up(changed, whole) if whole != key else value
     if plan.version not in plan.params.run:
-        settings["run"] = [*plan.params.run, plan.version] if plan.space.recipe.start_from else [plan.version]
+        settings["run"] = [*plan.params.run, plan.version] if plan.space.recipe.parents else [plan.version]
     words = [shlex.quote(f"{key}={_hydra(value)}") for key, value in settings.items()]
     return "dvc exp run " + " ".join(f"-S {word}" for word in words)
 

@@ -97,7 +97,7 @@ class Attempt:
         recipe = recipe.for_faces(len(data.train_faces))
         looking_on = [Pruning(self.trial)] if first else []
         name = trial_name(self.plan, self.trial)
-        _, facts = train(name, recipe, data, self.plan.start, work, params, outbox, *looking_on)
+        _, facts = train(name, recipe, data, self.plan.parents, work, params, outbox, *looking_on)
         outbox.send()
         return facts["validation"]["macro_f1"]
 
