@@ -214,11 +214,12 @@ class Recipe(Section):
     features and the final linear layer with an output for each class: `relu`, `batch_norm`, `{linear: width}`,
     `{dropout: p}`; `normalize_logits` puts a batch norm behind it. `recurrent` reads clips: the head comes after an
     LSTM over the features of the frames, and `data` is `[clips]`. `start_from` lists versions of which the one with the
-    better validation macro-F1 gives the first weights. `augment` lists albumentations transforms by name with their
-    arguments. `mixup` and `cutmix` are the alpha of their Beta distributions; with both, each batch takes one of them.
-    `stages` lists epochs, the last one being `epochs`: early stopping ends a stage, not the training, and begins anew
-    in each, which goes on where the one before ended. `checkpoint_every` so many epochs a checkpoint is kept for good.
-    `keep` says which weights are the final ones where neither `swa` nor `ema` averages any.
+    better validation macro-F1 gives the first weights, `distil` versions that teach it. `augment` lists albumentations
+    transforms by name with their arguments. `mixup` and `cutmix` are the alpha of their Beta distributions; with both,
+    each batch takes one of them. `stages` lists epochs, the last one being `epochs`: early stopping ends a stage, not
+    the training, and begins anew in each, which goes on where the one before ended. `checkpoint_every` so many epochs a
+    checkpoint is kept for good. `keep` says which weights are the final ones where neither `swa` nor `ema` averages
+    any.
     """
 
     data: Annotated[tuple[Dataset | Literal["clips"], ...], Field(min_length=1)]
