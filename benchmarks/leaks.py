@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -38,7 +37,6 @@ def with_copies(splits: pd.DataFrame) -> pd.DataFrame:
 
 def answers(version: str, recipe: Recipe, splits: Path, work: Path, params: TrainParams) -> NDArray[np.bool_]:
     """Train by a table of splits, and return for each validation face whether the network is right about it."""
-    pl.seed_everything(params.seed, workers=True, verbose=False)
     data = FaceData(recipe, FACES, splits, seed=params.seed, workers=params.workers)
     network, _ = train(version, recipe, data, Parents(), work, params, None)
     with torch.inference_mode():

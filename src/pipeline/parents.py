@@ -57,11 +57,12 @@ def find_parents(version: str, recipe: Recipe, made_from: Path, models: Path) ->
     for name in recipe.parents:
         file = made_from / f"{name}.json"
         if not file.exists() or not (models / name / WEIGHTS).exists():
-            starts, key = name in recipe.start_from, "start_from" if name in recipe.start_from else "distil"
-            does = f"starts from {' or '.join(recipe.start_from)}" if starts else f"is taught by {name}"
+            does, without = f"is taught by {name}", "distil: null"
+            if name in recipe.start_from:
+                does, without = f"starts from {' or '.join(recipe.start_from)}", "start_from: []"
             raise PipelineError(
                 f"{version} {does}, but {name} was not trained; add {name} to `run`, or set "
-                f"`recipes.{version}.{key}: {'[]' if starts else 'null'}`"
+                f"`recipes.{version}.{without}`"
             )
         known[name] = read_json(file)
     best = max(recipe.start_from, key=lambda name: known[name]["validation_macro_f1"], default=None)

@@ -19,9 +19,9 @@ from pipeline.augment import augmentation_of
 from pipeline.clips import open_data
 from pipeline.errors import NotFiniteError, PipelineError
 from pipeline.files import written_whole
+from pipeline.networks import check_network
 from pipeline.outbox import Outbox
 from pipeline.recipes import Recipe
-from pipeline.recurrent import build_network
 from pipeline.stages.train import train
 from pipeline.sweep.plan import FACES, SPLITS, Plan
 
@@ -78,7 +78,7 @@ class Attempt:
         """
         try:
             recipe = self.plan.recipe(self.plan.space.values(self.trial.params))
-            build_network(recipe, pretrained=False).freeze(recipe.trainable)
+            check_network(recipe)
             augmentation_of(recipe)
         except PipelineError as error:
             raise ValuesError(str(error)) from error
