@@ -27,11 +27,13 @@ from pipeline.recipes import Recipe
 logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"  # what an interrupted training goes on from
-# Warnings of what is meant: the folder holds what a training goes on from, frozen layers stay still.
+# Warnings of what is meant: the folder holds what a training goes on from, frozen layers stay still, an epoch may have
+# fewer steps than Lightning logs in one go (here an epoch is logged, not a step).
 KNOWN = (
     r"Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"Found \d+ module\(s\) in eval mode",
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
 )
 
 
