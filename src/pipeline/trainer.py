@@ -28,12 +28,14 @@ logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"  # what an interrupted training goes on from
 # Warnings of what is meant: the folder holds what a training goes on from, frozen layers stay still, an epoch may have
-# fewer steps than Lightning logs in one go (here an epoch is logged, not a step).
+# fewer steps than Lightning logs in one go (here an epoch is logged, not a step), and how many processes load the faces
+# is what `train.workers` says, or the data when it says "auto": few faces want none.
 KNOWN = (
     r"Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"Found \d+ module\(s\) in eval mode",
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"The '\w+' does not have many workers",
 )
 
 
