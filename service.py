@@ -62,7 +62,7 @@ class ExpressionClassifier:
 
     @bentoml.api
     def computation(self, slot: str) -> dict[str, Any]:
-        """Return what the network in a slot is computed by: `pipeline.runtimes.Computation`."""
+        """Return what the network in a slot is computed by: `pipeline.inference.runtimes.Computation`."""
         return asdict(self._predictors[slot].computation)
 
     @bentoml.api  # BentoML's clients have a `close` of their own

@@ -15,14 +15,14 @@ import numpy as np
 import requests
 from running import running
 
-from pipeline.artifact import write_artifact
-from pipeline.checkpoint import load_checkpoint
+from pipeline.datasets.images import read_images
+from pipeline.evaluation.predictions import read_predictions, stack
 from pipeline.files import sha256_of
-from pipeline.images import read_images
+from pipeline.inference.pointer import Pointer, write_pointer
 from pipeline.labels import LABELS
-from pipeline.parity import some_of
-from pipeline.pointer import Pointer, write_pointer
-from pipeline.predictions import read_predictions, stack
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.packaging.artifact import write_artifact
+from pipeline.packaging.parity import some_of
 
 
 def main() -> None:

@@ -24,16 +24,16 @@ import cv2
 import numpy as np
 from rounds import Work, ask_for_rounds, rate, ratio, seconds, take_turns
 
-from pipeline import harmonization
-from pipeline.archive import pack
-from pipeline.faces import Face, crop
+from pipeline.datasets import harmonization
 from pipeline.files import write_json
 from pipeline.params import FacesParams
-from pipeline.raw import LOCAL_HEADER, MANIFEST, Entry, open_raw
 from pipeline.sample import draw
 from pipeline.sources import SOURCES
+from pipeline.sources.archive import pack
+from pipeline.sources.raw import LOCAL_HEADER, MANIFEST, Entry, open_raw
 from pipeline.stages.harmonize import harmonize
-from pipeline.transforms import Image, encode
+from pipeline.vision.faces import Face, crop
+from pipeline.vision.transforms import Image, encode
 
 CORES = os.cpu_count() or 1
 PICTURES = {"fer2013": 60_000, "rafdb": 30_000, "affectnet": 10_000, "wild": 1_000}

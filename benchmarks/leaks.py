@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from pipeline.data import FaceData
+from pipeline.datasets.tables import read_all_splits, read_split
 from pipeline.params import TrainParams, load_params
-from pipeline.parents import Parents
 from pipeline.recipes import Recipe
 from pipeline.stages.train import train
-from pipeline.tables import read_all_splits, read_split
+from pipeline.training.data import FaceData
+from pipeline.training.parents import Parents
 
 FACES, SPLITS = Path("data/faces"), Path("data/splits.parquet")
 COPY = "copy of a "  # so begins the reason why a copy was removed

@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2 as transforms
 
-from pipeline.data import FaceData
 from pipeline.params import FacesParams
 from pipeline.recipes import Recipe
 from pipeline.sources import SOURCES
 from pipeline.stages.harmonize import harmonize
+from pipeline.training.data import FaceData
 
 CORES = os.cpu_count() or 1
 BATCH = 64
@@ -81,7 +81,7 @@ def our_loader(case: Case, folder: Path, workers: int) -> DataLoader[Any]:
     """Return the loader that training uses."""
     settings = {"backbone": "convnext_atto", "image_size": case.image_size, "batch_size": BATCH, "augment": AUGMENT}
     recipe = Recipe.model_validate({"data": [case.dataset], **settings})
-    with patch("pipeline.loading.MOST_BYTES", 1 << 40 if case.kept else 0):
+    with patch("pipeline.training.loading.MOST_BYTES", 1 << 40 if case.kept else 0):
         data = FaceData(recipe, folder / "faces", folder / "splits.parquet", seed=0, workers=workers)
     return data.train_dataloader()
 

@@ -24,9 +24,9 @@ import numpy as np
 import psutil
 import yaml
 
-from pipeline.archive import pack
 from pipeline.sample import draw
-from pipeline.transforms import Image
+from pipeline.sources.archive import pack
+from pipeline.vision.transforms import Image
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("FER_SHARED", ROOT.parent / "shared")) / "data" / "fer2013.zip"

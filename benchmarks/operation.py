@@ -24,7 +24,7 @@ import requests
 
 from pipeline.labels import LABELS
 from pipeline.serving.meters import count_answer, count_in, meters, timed
-from pipeline.transforms import encode
+from pipeline.vision.transforms import encode
 
 ROOT = Path(__file__).parents[1]
 PICTURE = encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))

@@ -25,13 +25,13 @@ import requests
 import torch
 from load import Answer, Load, post
 
-from pipeline import history, registry, tracking
-from pipeline.export import export_onnx
 from pipeline.files import sha256_of
+from pipeline.inference.pointer import move_pointer
 from pipeline.labels import LABELS
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.export import export_onnx
 from pipeline.params import load_params
-from pipeline.pointer import move_pointer
+from pipeline.registry import history, registry, tracking
 from pipeline.sample import draw
 
 ROOT = Path(__file__).parents[1]

@@ -18,15 +18,15 @@ import onnx
 import onnxruntime
 from rounds import ratio
 
-from pipeline.cores import THREADS, count_cores
 from pipeline.errors import PipelineError
-from pipeline.export import export_onnx
-from pipeline.networks import ExpressionNetwork
-from pipeline.predictor import Predictor
-from pipeline.quantization import MAKERS
+from pipeline.inference.cores import THREADS, count_cores
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.runtimes import ONNXRUNTIME, OPENVINO, Session, open_session, require
+from pipeline.inference.variants import BF16, FULL, INT8
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.export import export_onnx
+from pipeline.packaging.quantization import MAKERS
 from pipeline.recipes import Recipe
-from pipeline.runtimes import ONNXRUNTIME, OPENVINO, Session, open_session, require
-from pipeline.variants import BF16, FULL, INT8
 
 READY_MADE = Path(__file__).parents[1] / "models" / "ready-made" / "model.onnx"
 CONTENDERS = ((ONNXRUNTIME, FULL), (ONNXRUNTIME, INT8), (OPENVINO, FULL), (OPENVINO, BF16))

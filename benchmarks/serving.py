@@ -33,9 +33,9 @@ from load import form
 from serving_report import AFTER_CROWD, EAGER, LITSERVE, OURS, PLAIN, RAW, Leg, report
 
 from pipeline.files import sha256_of
-from pipeline.pointer import Pointer, write_pointer
+from pipeline.inference.pointer import Pointer, write_pointer
 from pipeline.sample import draw
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("FER_SHARED", HERE.parents[1] / "shared"))

@@ -27,7 +27,7 @@ import psutil
 from running import running
 
 from pipeline.sample import draw
-from pipeline.transforms import decode
+from pipeline.vision.transforms import decode
 
 MOST_GROWTH = 1.05
 MOST_AT_ONCE = 16

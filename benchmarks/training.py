@@ -20,16 +20,16 @@ from pytorch_lightning.callbacks import Callback
 from rounds import ask_for_rounds, rate, ratio
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline import tracking
-from pipeline.data import FaceData
-from pipeline.losses import build_loss
-from pipeline.model import ExpressionModel, build_mix
-from pipeline.networks import ExpressionNetwork
-from pipeline.optimization import build_optimizer, build_schedule, has_bfloat16
-from pipeline.outbox import Outbox
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.params import TrainParams, load_params
 from pipeline.recipes import Recipe
-from pipeline.trainer import build_trainer
+from pipeline.registry import tracking
+from pipeline.training.data import FaceData
+from pipeline.training.losses import build_loss
+from pipeline.training.model import ExpressionModel, build_mix
+from pipeline.training.optimization import build_optimizer, build_schedule, has_bfloat16
+from pipeline.training.outbox import Outbox
+from pipeline.training.trainer import build_trainer
 
 VERSION = "v8"
 Precision = Literal["32-true", "bf16-mixed"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.answers import Answered, Look, now
+from pipeline.inference.answers import Answered, Look, now
 
 LOOK = Look(width=80, height=90, score=0.9, brightness=120, sharpness=500)
 

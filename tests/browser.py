@@ -14,7 +14,7 @@ import pytest
 from httpx_ws import WebSocketSession, connect_ws
 from toys import encoded
 
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 

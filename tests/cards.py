@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.card import make_card
+from pipeline.cards.card import make_card
 from pipeline.labels import LABELS
 from pipeline.params import CardParams
 from pipeline.recipes import Recipe

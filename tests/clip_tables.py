@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.clips import SCHEMA
 from pipeline.labels import LABELS
+from pipeline.training.clips import SCHEMA
 
 CLIP_RECIPE = {  # of a network that learns from such clips
     "data": ["clips"],

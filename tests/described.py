@@ -7,7 +7,7 @@ from hypothesis import strategies
 from toys import encoded, picture
 
 from pipeline.sample import draw
-from pipeline.transforms import decode
+from pipeline.vision.transforms import decode
 
 _portrait = next(file for path, file in draw("wild", 3) if path.endswith(".jpg"))
 _person = cv2.resize(decode(_portrait), (160, 160))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from toys import picture
 
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 CODECS = {".mp4": "mp4v", ".webm": "VP80"}
 # Three seconds of a canvas, as Chromium's MediaRecorder made them: no duration, and parts of unknown size.

@@ -22,12 +22,12 @@ from image_kinds import KINDS
 from mutations import IMAGE_WORDS, mutated
 from raw_kinds import ARCHIVE_WORDS, TABLE_WORDS, archives, tables
 
-from pipeline import transforms
-from pipeline.archive import bring
 from pipeline.errors import PipelineError
-from pipeline.headers import read_header
-from pipeline.raw import Raw
 from pipeline.sources import SOURCES
+from pipeline.sources.archive import bring
+from pipeline.sources.raw import Raw
+from pipeline.vision import transforms
+from pipeline.vision.headers import read_header
 
 SECONDS = 5.0  # for one input
 AT_ONCE = 5_000  # inputs before Hypothesis starts afresh: it remembers them all

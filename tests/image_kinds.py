@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 HEIGHT, WIDTH = 12, 20
 Y, X = np.mgrid[:HEIGHT, :WIDTH]

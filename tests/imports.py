@@ -34,7 +34,14 @@ def _names(node: ast.AST) -> list[str]:
 
 
 def _files(name: str) -> list[Path]:
-    if not name.startswith("pipeline."):
+    packages = name.split(".")
+    if packages[0] != "pipeline":
         return []
-    path = PACKAGE.joinpath(*name.split("."))
-    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]
+    ways = [PACKAGE.joinpath(*packages[:end]) for end in range(2, len(packages) + 1)]
+    files = [*(way / "__init__.py" for way in ways), ways[-1].with_suffix(".py")] if ways else []
+    return [file for file in files if file.exists() and _does_something(file)]
+
+
+def _does_something(file: Path) -> bool:
+    """Return whether a module is more than a docstring, as the `__init__` of most packages is not."""
+    return len(ast.parse(file.read_text(encoding="utf-8")).body) > 1

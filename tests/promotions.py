@@ -9,8 +9,8 @@ import yaml
 from tables import write_tables
 from versions import write_version
 
-from pipeline import tracking
 from pipeline.files import write_json
+from pipeline.registry import tracking
 from pipeline.stages import promote
 
 ROOT = Path(__file__).parents[1]

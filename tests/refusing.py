@@ -5,7 +5,7 @@ from unittest.mock import patch
 import torch
 
 from pipeline.command import run
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.stages.train import main
 
 

@@ -16,10 +16,10 @@ import pytest
 from cards import toy_card
 from toys import toy_model
 
-from pipeline.card import write_card
+from pipeline.cards.card import write_card
 from pipeline.files import sha256_of
+from pipeline.inference.pointer import Pointer, write_pointer
 from pipeline.labels import LABELS
-from pipeline.pointer import Pointer, write_pointer
 
 ROOT = Path(__file__).parents[1]
 

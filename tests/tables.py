@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.datasets.tables import SCHEMA, STORAGE
 from pipeline.labels import LABELS
-from pipeline.tables import SCHEMA, STORAGE
 
 SPLITS = {"train": 4, "validation": 2, "test": 2}
 

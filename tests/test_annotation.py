@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.annotation import COLOUR, annotate
+from pipeline.cli.annotation import COLOUR, annotate
 
 
 def face(*box):

@@ -17,10 +17,10 @@ from prometheus_client import REGISTRY
 from serving import free_port, serve, wait_until_ready, write_champion
 from toys import encoded, picture
 
-from pipeline.answer_table import NUMBERS, SCHEMA
-from pipeline.answers import Look
+from pipeline.inference.answer_table import NUMBERS, SCHEMA
+from pipeline.inference.answers import Look
 from pipeline.labels import LABELS
-from pipeline.logbook import read_log
+from pipeline.monitoring.logbook import read_log
 from pipeline.serving import answer_log
 from pipeline.serving.answer_log import AnswerLog
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.archive import bring, check_source
 from pipeline.errors import PipelineError
-from pipeline.raw import Raw
+from pipeline.sources.archive import bring, check_source
+from pipeline.sources.raw import Raw
 
 NOISE = np.random.default_rng(0).bytes(4000)  # does not compress, so half of an archive ends inside of it
 FILES = {"train/happy/b.jpg": NOISE, "train/happy/a.jpg": b"", "test/1.png": b"one", "labels.csv": b"image,label\n"}

@@ -10,13 +10,13 @@ from films import film, portraits
 from toys import encoded, picture, toy_model
 from typer.testing import CliRunner
 
-from pipeline.asking import Asked, as_table, describe, find_files
 from pipeline.cli import app
+from pipeline.cli.asking import Asked, as_table, describe, find_files
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
+from pipeline.inference.pointer import Pointer, write_pointer
 from pipeline.labels import LABELS
-from pipeline.pointer import Pointer, write_pointer
-from pipeline.transforms import decode
+from pipeline.vision.transforms import decode
 
 
 @pytest.fixture

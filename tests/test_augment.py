@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.augment import augmentation_of, build_augmentation
 from pipeline.errors import PipelineError
 from pipeline.recipes import Recipe
+from pipeline.training.augment import augmentation_of, build_augmentation
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
 

@@ -2,9 +2,9 @@ import pytest
 import timm
 import torch
 
-from pipeline.backbones import Attention
 from pipeline.errors import PipelineError
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.backbones import Attention
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
 
 # Side of the faces, features, and parameters of the backbone, worked out by hand from the reports.

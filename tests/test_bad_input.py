@@ -31,7 +31,7 @@ from toys import encoded, png_bomb
 
 from pipeline.serving.forms import MAX_PARTS
 from pipeline.serving.uploads import MAX_BATCH_IMAGES, MAX_VIDEO_BYTES
-from pipeline.transforms import Image, decode
+from pipeline.vision.transforms import Image, decode
 
 JPEG, PNG = encoded(".jpg"), encoded(".png")
 FILM, WEBM = film(portraits(30)), film(portraits(30), ".webm")

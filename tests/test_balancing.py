@@ -4,10 +4,10 @@ import torch
 from tables import write_tables
 from torch.utils.data import DataLoader
 
-from pipeline.balancing import Copies, balance
-from pipeline.data import FaceData
 from pipeline.errors import PipelineError
 from pipeline.recipes import Balance, Recipe
+from pipeline.training.balancing import Copies, balance
+from pipeline.training.data import FaceData
 
 TURN = {"Rotate": {"limit": [20, 40], "p": 1.0}}
 
@@ -39,7 +39,7 @@ def test_a_class_that_does_not_occur_is_not_made_up():
 
 @pytest.mark.parametrize("most_bytes", [500_000_000, 0], ids=["kept", "stored"])
 def test_copies_are_changed_once_and_for_all(tmp_path, monkeypatch, most_bytes):
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", most_bytes)
+    monkeypatch.setattr("pipeline.training.loading.MOST_BYTES", most_bytes)
     data = FaceData(recipe(balance={"faces_per_class": 6, "augment": [TURN]}), *write_tables(tmp_path), seed=0)
     faces = data.train_faces
     assert faces.class_counts() == [6] * 7

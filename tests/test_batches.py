@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipeline.batches import EpochSampler, Shares, cut
+from pipeline.training.batches import EpochSampler, Shares, cut
 
 
 class Faces:

@@ -8,13 +8,13 @@ import pytest
 from cards import toy_card
 from toys import encoded, toy_model, toy_offer
 
-from pipeline.bento import build_bento
-from pipeline.card import write_card
-from pipeline.card_files import CARD_FILES
+from pipeline.cards.card import write_card
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
-from pipeline.pointer import DETECTOR_FILE, Pointer, find_model, read_pointer, write_pointer
-from pipeline.variants import find_variant, offers_file, variant_file
+from pipeline.inference.card_files import CARD_FILES
+from pipeline.inference.pointer import DETECTOR_FILE, Pointer, find_model, read_pointer, write_pointer
+from pipeline.inference.variants import find_variant, offers_file, variant_file
+from pipeline.packaging.bento import build_bento
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,9 +7,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 from torchmetrics.functional.classification import multiclass_calibration_error as calibration_error
 
-from pipeline.calibration import COLDEST, calibrate, fit_temperature
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
+from pipeline.training.calibration import COLDEST, calibrate, fit_temperature
 
 
 def answers(count, seed=0):

@@ -9,7 +9,7 @@ import pytest
 from cards import RECIPE, known_facts, toy_card
 from markdown_it import MarkdownIt
 
-from pipeline.card import make_card, write_card
+from pipeline.cards.card import make_card, write_card
 from pipeline.params import CardParams
 from pipeline.recipes import Recipe
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.card_facts import training_facts
+from pipeline.cards.card_facts import training_facts
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 

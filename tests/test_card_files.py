@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from cards import toy_card
 
-from pipeline.card import write_card
-from pipeline.card_files import read_card
+from pipeline.cards.card import write_card
+from pipeline.inference.card_files import read_card
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:

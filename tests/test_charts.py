@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, short
+from pipeline.evaluation.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, short
 
 
 def points(chart, name):

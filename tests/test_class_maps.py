@@ -14,14 +14,14 @@ from onnx import numpy_helper
 from scipy.stats import spearmanr
 from toys import SIZE, toy_facts, toy_model, toy_network
 
-from pipeline.class_maps import class_maps
 from pipeline.errors import PipelineError
-from pipeline.export import export_onnx
-from pipeline.networks import ExpressionNetwork
-from pipeline.predictor import Predictor
+from pipeline.inference.predictor import Predictor
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.class_maps import class_maps
+from pipeline.packaging.export import export_onnx
 from pipeline.recipes import Recipe
 from pipeline.sample import draw
-from pipeline.transforms import decode, resize
+from pipeline.vision.transforms import decode, resize
 
 ROOT = Path(__file__).parents[1]
 HEAD = [{"dropout": 0.5}, {"linear": 16}, "relu", "batch_norm"]

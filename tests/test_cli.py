@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.files import write_json
-from pipeline.pointer import Pointer, write_pointer
+from pipeline.inference.pointer import Pointer, write_pointer
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))

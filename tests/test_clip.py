@@ -9,7 +9,7 @@ import pytest
 from pipeline.labels import LABELS
 from pipeline.sample.clip import draw_clips
 from pipeline.sample.expression import EXPRESSIONS
-from pipeline.transforms import decode
+from pipeline.vision.transforms import decode
 
 PEOPLE, FRAMES = 3, 3
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from clip_tables import write_clips
 
-from pipeline.clips import ClipData, Clips, read_clips
+from pipeline.datasets.tables import read_origin
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.recipes import Recipe
 from pipeline.stages.clips import clips
-from pipeline.tables import read_origin
-from pipeline.transforms import decode
+from pipeline.training.clips import ClipData, Clips, read_clips
+from pipeline.vision.transforms import decode
 from pipeline.zoo import ClipsParams
 
 
@@ -73,7 +73,7 @@ def test_a_random_change_is_the_same_for_all_frames_and_another_for_the_next_cli
 def test_clips_that_are_decoded_one_by_one_are_the_same(tmp_path, monkeypatch):
     table = read_clips(write_clips(tmp_path), "train")
     kept = Clips(table, 4, 24)
-    monkeypatch.setattr("pipeline.clips.MOST_BYTES", 0)
+    monkeypatch.setattr("pipeline.training.clips.MOST_BYTES", 0)
     read = Clips(table, 4, 24)
     assert (kept.in_memory, read.in_memory) == (True, False)
     for index in range(len(table)):

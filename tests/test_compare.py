@@ -11,9 +11,9 @@ import yaml
 from tables import write_tables
 from versions import evaluate_version, write_version
 
-from pipeline.checkpoint import load_checkpoint
-from pipeline.comparison import differences, read_version
 from pipeline.errors import PipelineError
+from pipeline.evaluation.comparison import differences, read_version
+from pipeline.networks.checkpoint import load_checkpoint
 from pipeline.stages import compare
 
 TRAINED = {"epochs": 3, "precision": "32-true", "device": "GPU <1>", "parameters": 3_400_000}

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from pipeline.cores import count_cores, count_threads
 from pipeline.errors import PipelineError
+from pipeline.inference.cores import count_cores, count_threads
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.corrections import COLUMNS, read_corrections, read_sheet
+from pipeline.datasets.corrections import COLUMNS, read_corrections, read_sheet
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.labels import LABEL_IDS

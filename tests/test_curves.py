@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 from versions import write_curves
 
-from pipeline.curves import best_row, rates, read_curves
 from pipeline.errors import PipelineError
+from pipeline.evaluation.curves import best_row, rates, read_curves
 
 
 def test_epochs_count_from_1_and_the_best_is_the_one_with_the_best_macro_f1(tmp_path):

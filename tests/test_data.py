@@ -4,11 +4,11 @@ import pytest
 import torch
 from tables import write_tables
 
-from pipeline.data import FaceData
+from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
-from pipeline.loading import Faces
 from pipeline.recipes import Recipe
-from pipeline.tables import read_split
+from pipeline.training.data import FaceData
+from pipeline.training.loading import Faces
 
 
 def recipe(**changes):
@@ -46,7 +46,7 @@ def test_faces_that_are_read_one_by_one_make_the_same_batches(tmp_path, monkeypa
         return list(loader)
 
     kept = epoch()
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
+    monkeypatch.setattr("pipeline.training.loading.MOST_BYTES", 0)
     for (faces, labels), (kept_faces, kept_labels) in zip(epoch(), kept, strict=True):
         assert torch.equal(faces, kept_faces)
         assert torch.equal(labels, kept_labels)

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.detectors import Haar, YuNet, load_detector
 from pipeline.errors import PipelineError
-from pipeline.faces import Detector, Face, choose_face, crop
 from pipeline.sample import draw
-from pipeline.transforms import Image, decode, resize
+from pipeline.vision.detectors import Haar, YuNet, load_detector
+from pipeline.vision.faces import Detector, Face, choose_face, crop
+from pipeline.vision.transforms import Image, decode, resize
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_both_scales_are_needed(portraits: list[Image], yunet: YuNet, monkeypatc
     small = [canvas((portrait, 70), size=(1200, 1600)) for portrait in portraits[:5]]
     assert share_found(yunet, filling) == share_found(yunet, small) == 1
     for scale, pictures in ((1200, filling), (320, small)):
-        monkeypatch.setattr("pipeline.detectors.LONGEST_SIDES", (scale,))
+        monkeypatch.setattr("pipeline.vision.detectors.LONGEST_SIDES", (scale,))
         assert share_found(yunet, pictures) < 0.8
 
 

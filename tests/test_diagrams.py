@@ -5,11 +5,17 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline import diagrams
-from pipeline.diagrams import draw_diagrams, draw_precision_recall, draw_reliability, draw_robustness, draw_roc
+from pipeline.evaluation import diagrams
+from pipeline.evaluation.diagrams import (
+    draw_diagrams,
+    draw_precision_recall,
+    draw_reliability,
+    draw_robustness,
+    draw_roc,
+)
+from pipeline.evaluation.reliability import measure_calibration
+from pipeline.evaluation.robustness import CORRUPTIONS
 from pipeline.labels import LABELS
-from pipeline.reliability import measure_calibration
-from pipeline.robustness import CORRUPTIONS
 
 RANDOM = np.random.default_rng(0)
 LABEL_IDS = np.arange(140) % 7

@@ -15,8 +15,8 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.params import SampleParams
-from pipeline.raw import open_raw
 from pipeline.sample import draw
+from pipeline.sources.raw import open_raw
 from pipeline.stages.download import download, main
 
 FEW = SampleParams(faces_per_class=10, seed=3)

@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import binom, permutation_test
 from statsmodels.stats.multitest import multipletests
 
-from pipeline.drift import (
+from pipeline.monitoring.drift import (
     Change,
     compare_means,
     compare_mix,

@@ -8,11 +8,11 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from pipeline.duplicates import group_pictures, near_pairs
-from pipeline.harmonization import PHASH_SIDE
+from pipeline.datasets.duplicates import group_pictures, near_pairs
+from pipeline.datasets.harmonization import PHASH_SIDE
 from pipeline.params import SplitParams
 from pipeline.sample import draw
-from pipeline.transforms import decode
+from pipeline.vision.transforms import decode
 
 BITS = SplitParams().near_duplicate_bits
 

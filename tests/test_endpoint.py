@@ -24,27 +24,27 @@ from tables import write_tables
 from test_evaluate import write_version
 from toys import encoded, picture, toy_facts, toy_network, toy_offer
 
-from pipeline.artifact import write_artifact
-from pipeline.card import write_card
-from pipeline.checkpoint import load_checkpoint
+from pipeline.cards.card import write_card
 from pipeline.client import Client
-from pipeline.cores import count_threads
+from pipeline.datasets.images import read_images
+from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
-from pipeline.export import export_onnx
+from pipeline.evaluation.predictions import stack
 from pipeline.files import sha256_of
-from pipeline.images import read_images
+from pipeline.inference.cores import count_threads
+from pipeline.inference.options import ImageOptions, VideoOptions
+from pipeline.inference.pointer import Pointer, read_pointer, write_pointer
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.watching import watch
 from pipeline.labels import LABELS
-from pipeline.options import ImageOptions, VideoOptions
-from pipeline.pointer import Pointer, read_pointer, write_pointer
-from pipeline.predictions import stack
-from pipeline.predictor import Predictor
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.packaging.artifact import write_artifact
+from pipeline.packaging.export import export_onnx
 from pipeline.sample import draw
 from pipeline.serving.endpoint import create_app
 from pipeline.stages.evaluate import predict
-from pipeline.tables import read_split
-from pipeline.transforms import ImageError, decode
-from pipeline.video import VideoError
-from pipeline.watching import watch
+from pipeline.vision.transforms import ImageError, decode
+from pipeline.vision.video import VideoError
 
 JPEG, PNG = encoded(".jpg"), encoded(".png")
 

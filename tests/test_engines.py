@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.corrections import DROP, Corrections
-from pipeline.engines import AHEAD, ENGINES, on_ray, on_this_machine
+from pipeline.datasets.corrections import DROP, Corrections
+from pipeline.datasets.engines import AHEAD, ENGINES, on_ray, on_this_machine
 from pipeline.errors import PipelineError
 from pipeline.params import FacesParams, SampleParams
 from pipeline.sources import SOURCES
@@ -86,7 +86,7 @@ def kill_self(_: int) -> None:
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     program = (
-        "import os, sys, time; from pathlib import Path; from pipeline.engines import on_this_machine\n"
+        "import os, sys, time; from pathlib import Path; from pipeline.datasets.engines import on_this_machine\n"
         "def work(n): Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)\n"
         "list(on_this_machine(work, range(8)))\n"
     )
@@ -101,7 +101,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
 def test_interrupted_stage_ends_quietly_with_its_processes(times: int, tmp_path: Path) -> None:
     program = (
         "import os, sys, time; from pathlib import Path; from pipeline.command import run\n"
-        "from pipeline.engines import on_this_machine; from pipeline.files import written_whole\n"
+        "from pipeline.datasets.engines import on_this_machine; from pipeline.files import written_whole\n"
         "def work(n): Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(0.3)\n"
         "def main(folder: Path):\n"
         "    with written_whole(folder / 'table') as file:\n"

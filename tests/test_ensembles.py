@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.ensembles import Known, Mixture, Stacking, answer_crossed, average, fit, one_against_rest
+from pipeline.evaluation import ensembles
+from pipeline.evaluation.ensembles import Known, Mixture, Stacking, answer_crossed, average, fit, one_against_rest
 
 RANDOM = np.random.default_rng(0)
 LABEL_IDS = RANDOM.integers(0, 7, 700)
@@ -66,7 +67,7 @@ def test_no_face_is_answered_by_what_was_fitted_on_it_or_its_copies():
     marked = ANSWERS.copy()
     marked[:, 0, 0] = np.repeat(np.arange(350), 2)  # copies have the same mark
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(__import__("pipeline.ensembles").ensembles.COMBINATIONS, "weighted", Watched)
+        patch.setitem(ensembles.COMBINATIONS, "weighted", Watched)
         answer_crossed("weighted", Known(marked, LABEL_IDS, copies))
     assert len(seen) == 5
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.estimate import Calibrator, estimate
+from pipeline.evaluation.metrics import macro_f1
 from pipeline.labels import LABELS
-from pipeline.metrics import macro_f1
+from pipeline.monitoring.estimate import Calibrator, estimate
 
 COUNT = len(LABELS)
 

@@ -11,11 +11,11 @@ import yaml
 from tables import write_tables
 from versions import PICTURES, evaluate_version, write_version
 
-from pipeline import tracking
-from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.labels import LABEL_IDS, LABELS
+from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
 from pipeline.params import EvaluateParams
 from pipeline.recipes import Recipe
+from pipeline.registry import tracking
 from pipeline.sources import SOURCES
 from pipeline.stages.evaluate import doubt_label_maps, evaluate
 

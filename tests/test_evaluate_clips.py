@@ -10,16 +10,16 @@ from clip_tables import CLIP_RECIPE, write_clips
 from safetensors.torch import load_file
 from tables import write_made_from, write_tables
 
-from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.clips import read_clips
 from pipeline.errors import PipelineError
+from pipeline.evaluation.predictions import stack
 from pipeline.files import read_json, sha256_of
+from pipeline.networks.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.networks.recurrent import ClipNetwork, build_network
 from pipeline.params import EvaluateParams
-from pipeline.predictions import stack
 from pipeline.recipes import Recipe
-from pipeline.recurrent import ClipNetwork, build_network
+from pipeline.registry import tracking
 from pipeline.stages import evaluate, evaluate_clips, inputs, train
+from pipeline.training.clips import read_clips
 
 RECIPE = {
     **CLIP_RECIPE,

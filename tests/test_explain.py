@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from toys import encoded
 
-from pipeline.explain import FINE, LONGEST, explain, heat, overlay
-from pipeline.faces import Face, corners, crop, locate
+from pipeline.inference.explain import FINE, LONGEST, explain, heat, overlay
 from pipeline.labels import LABELS
-from pipeline.transforms import Image, decode
+from pipeline.vision.faces import Face, corners, crop, locate
+from pipeline.vision.transforms import Image, decode
 
 HOT = (0, 2)  # row and column of a map of 4 x 4 places
 GREY = 60

@@ -8,13 +8,13 @@ import timm
 import torch
 from toys import SIZE, toy_facts, toy_model, toy_network
 
-from pipeline.class_maps import class_maps
-from pipeline.embedding import Projection, features_of
-from pipeline.export import export_onnx
-from pipeline.networks import ExpressionNetwork
-from pipeline.predictor import Predictor
+from pipeline.inference.predictor import Predictor
+from pipeline.networks.embedding import Projection, features_of
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.class_maps import class_maps
+from pipeline.packaging.export import export_onnx
 from pipeline.recipes import Recipe
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 
 class SmallNetwork(torch.nn.Module):

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces import MARGIN, Face, choose_face, crop, locate
-from pipeline.transforms import Image
+from pipeline.vision.faces import MARGIN, Face, choose_face, crop, locate
+from pipeline.vision.transforms import Image
 
 BOX = (60, 40, 100, 100)
 MIDDLE = (109.5, 89.5)

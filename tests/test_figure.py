@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.detectors import Haar
 from pipeline.sample.expression import EXPRESSIONS, Expression
 from pipeline.sample.figure import draw_back, draw_face
 from pipeline.sample.pen import Pose
 from pipeline.sample.person import random_person
-from pipeline.transforms import Image
+from pipeline.vision.detectors import Haar
+from pipeline.vision.transforms import Image
 
 PERSON = replace(random_person(np.random.default_rng(0)), glasses=False, hairstyle="cropped")
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.files import written_whole
-from pipeline.raw import open_raw
+from pipeline.sources.raw import open_raw
 
 
 @pytest.fixture

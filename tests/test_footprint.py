@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.footprint import estimate_footprint
+from pipeline.cards.footprint import estimate_footprint
 from pipeline.params import CardParams
 
 PARAMS = CardParams(cpu_watts=100, gpu_watts=700, grams_per_kwh=500)

@@ -3,7 +3,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.gallery import MISTAKES, MOST_MISTAKES, choose_answers, choose_mistakes, draw_answers, draw_mistakes
+from pipeline.evaluation.gallery import (
+    MISTAKES,
+    MOST_MISTAKES,
+    choose_answers,
+    choose_mistakes,
+    draw_answers,
+    draw_mistakes,
+)
 
 
 def answers(*rows):

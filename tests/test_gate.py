@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.gate import Candidate, judge, rank
 from pipeline.params import PromoteParams
+from pipeline.promotion.gate import Candidate, judge, rank
 
 TRUE = np.arange(7).repeat(40)
 FACES = pd.DataFrame({"label_id": TRUE, "dataset": np.where(np.arange(len(TRUE)) % 2, "fer2013", "rafdb")})

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.harmonization import harmonize_part
+from pipeline.datasets.harmonization import harmonize_part
+from pipeline.datasets.tables import SCHEMA
 from pipeline.params import FacesParams
-from pipeline.raw import Raw
 from pipeline.sources import SOURCES
 from pipeline.sources.picture import ELSEWHERE
-from pipeline.tables import SCHEMA
+from pipeline.sources.raw import Raw
 
 
 def image(suffix: str = ".jpg", height: int = 100, width: int = 90) -> bytes:

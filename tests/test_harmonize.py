@@ -18,15 +18,15 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.datasets.images import StoredImages
 from pipeline.errors import PipelineError
-from pipeline.faces import Face, crop
 from pipeline.files import write_json
-from pipeline.images import StoredImages
 from pipeline.params import FacesParams
 from pipeline.sample import draw
 from pipeline.sources import SOURCES
 from pipeline.stages.harmonize import harmonize
-from pipeline.transforms import decode, encode
+from pipeline.vision.faces import Face, crop
+from pipeline.vision.transforms import decode, encode
 
 COLUMNS = {
     "face_id": "string",
@@ -298,7 +298,7 @@ def test_many_kinds_of_unknown_labels_are_summed_up(tmp_path: Path) -> None:
 def harmonized_apart(raw: Path, table: Path, pause: float = 0) -> subprocess.Popen[str]:
     """Start the stage's function in a process of its own, every picture taking that many seconds more."""
     program = (
-        "import sys, time; from pathlib import Path; from pipeline import harmonization as h\n"
+        "import sys, time; from pathlib import Path; from pipeline.datasets import harmonization as h\n"
         "from pipeline.stages.harmonize import harmonize; from pipeline.params import FacesParams\n"
         "from pipeline.sources import SOURCES; decode = h.decode\n"
         "h.decode = lambda data: (time.sleep(float(sys.argv[3])), decode(data))[1]\n"
@@ -331,7 +331,7 @@ def test_killed_at_any_moment_and_run_again_it_gives_the_same_file(tmp_path: Pat
 
 
 def test_killed_worker_is_an_error_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.harmonization.decode", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("pipeline.datasets.harmonization.decode", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     said = refused(tmp_path, "rafdb", rafdb_files())
     assert said == "a process was killed while it worked, perhaps for want of memory"
 

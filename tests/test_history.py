@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import tracking
 from pipeline.errors import PipelineError
-from pipeline.history import append, find_set_aside, read_history, settle
+from pipeline.registry import tracking
+from pipeline.registry.history import append, find_set_aside, read_history, settle
 
 NAME = "expression-classifier-sample"
 
@@ -76,7 +76,7 @@ def test_of_two_that_know_the_same_only_the_first_counts(client):
 
 RIVAL = """
 import sys
-from pipeline import history, tracking
+from pipeline.registry import history, tracking
 client = tracking.connect()
 champion = client.get_model_version(sys.argv[1], sys.argv[2])
 print("ready", flush=True)

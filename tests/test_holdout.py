@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.holdout import hold_out
+from pipeline.datasets.holdout import hold_out
 from pipeline.labels import LABELS
 
 SHARES = {"test": 0.1, "validation": 0.1}

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.datasets.images import StoredImages, read_images
+from pipeline.datasets.tables import SCHEMA, STORAGE
 from pipeline.errors import PipelineError
-from pipeline.images import StoredImages, read_images
-from pipeline.tables import SCHEMA, STORAGE
 
 SIZES = (0, 1, 3, 300, 15_000, 2_000_000)  # the last one is larger than a page of a Parquet file
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 from tables import write_tables
 
-from pipeline.inventory import take_inventory
+from pipeline.cards.inventory import take_inventory
 from pipeline.labels import LABELS
 
 

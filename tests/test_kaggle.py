@@ -17,9 +17,9 @@ from kagglehub.clients import CHUNK_SIZE
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, sha256_of
-from pipeline.kaggle import fetch
 from pipeline.params import SampleParams
-from pipeline.raw import open_raw
+from pipeline.sources.kaggle import fetch
+from pipeline.sources.raw import open_raw
 from pipeline.stages.download import download
 
 NOISE = random.Random(0)
@@ -56,8 +56,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(home / ".kaggle"))  # kagglehub looked for the home when imported
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    monkeypatch.setattr("pipeline.kaggle.PAUSES", (0, 0))
-    monkeypatch.setattr("pipeline.kaggle.SILENCE", 0.3)
+    monkeypatch.setattr("pipeline.sources.kaggle.PAUSES", (0, 0))
+    monkeypatch.setattr("pipeline.sources.kaggle.SILENCE", 0.3)
     return home
 
 

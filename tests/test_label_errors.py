@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from pipeline.label_errors import find_label_errors, suspect
+from pipeline.evaluation.label_errors import find_label_errors, suspect
 
 
 @cache

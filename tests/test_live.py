@@ -20,16 +20,16 @@ from toys import encoded, picture, toy_facts, toy_model, toy_network
 
 from pipeline.client import Client
 from pipeline.errors import PipelineError
-from pipeline.export import export_onnx
-from pipeline.faces import Face
 from pipeline.files import sha256_of
+from pipeline.inference.options import ImageOptions, LiveOptions
+from pipeline.inference.pointer import Pointer, read_pointer, write_pointer
+from pipeline.inference.predictor import Predictor
 from pipeline.labels import LABELS
-from pipeline.options import ImageOptions, LiveOptions
-from pipeline.pointer import Pointer, read_pointer, write_pointer
-from pipeline.predictor import Predictor
+from pipeline.packaging.export import export_onnx
 from pipeline.serving.endpoint import create_app
 from pipeline.serving.live import FULL, IDLE, REFUSED, TOO_LARGE, VARIABLE, load_limits
 from pipeline.serving.session import Seen, Session
+from pipeline.vision.faces import Face
 
 FRAMES = [encoded(kind, picture(seed=seed)) for seed, kind in enumerate((".jpg", ".png", ".webp", ".bmp"))]
 CERTAIN = np.eye(len(LABELS), dtype=np.float32)

@@ -14,11 +14,11 @@ from browser import browsing
 from serving import running, write_champion
 from starlette.testclient import TestClient
 
+from pipeline.inference.predictor import Predictor
 from pipeline.labels import LABELS
-from pipeline.predictor import Predictor
 from pipeline.sample import draw
 from pipeline.serving.endpoint import create_app
-from pipeline.transforms import decode
+from pipeline.vision.transforms import decode
 
 
 def test_the_page_runs_its_own_script_alone_and_asks_nobody_else() -> None:

@@ -7,11 +7,11 @@ import torch
 from tables import write_tables
 from torch.utils.data import DataLoader
 
-from pipeline.augment import build_augmentation
-from pipeline.images import read_images
-from pipeline.loading import Faces
-from pipeline.tables import read_split
-from pipeline.transforms import decode, resize
+from pipeline.datasets.images import read_images
+from pipeline.datasets.tables import read_split
+from pipeline.training.augment import build_augmentation
+from pipeline.training.loading import Faces
+from pipeline.vision.transforms import decode, resize
 
 DATASETS = ("rafdb", "fer2013")
 
@@ -30,7 +30,7 @@ def table(folder):
 @pytest.fixture(params=[500_000_000, 0], ids=["kept", "stored"])
 def most_bytes(request, monkeypatch):
     """Let faces be kept in memory, or each be read when it is asked for."""
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", request.param)
+    monkeypatch.setattr("pipeline.training.loading.MOST_BYTES", request.param)
     return request.param
 
 
@@ -51,18 +51,18 @@ def test_kept_and_stored_faces_are_changed_alike(folder, monkeypatch, workers):
         return torch.cat([batch for batch, _ in DataLoader(faces, 5, num_workers=workers)])
 
     kept = epoch()
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
+    monkeypatch.setattr("pipeline.training.loading.MOST_BYTES", 0)
     assert torch.equal(epoch(), kept)
     assert len({face.numpy().tobytes() for face in kept}) == len(kept) == 28
 
 
 def test_processes_prepare_faces_only_where_it_saves_time(folder, monkeypatch):
-    monkeypatch.setattr("pipeline.loading.FEW", 5)
+    monkeypatch.setattr("pipeline.training.loading.FEW", 5)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     rows = table(folder)
     assert Faces(folder, rows, 32).count_workers("auto") == 0
     assert Faces(folder, rows, 32, augment=dict).count_workers("auto") == 1
     assert Faces(folder, rows, 32).count_workers(3) == 3
-    monkeypatch.setattr("pipeline.loading.MOST_BYTES", 0)
+    monkeypatch.setattr("pipeline.training.loading.MOST_BYTES", 0)
     assert Faces(folder, rows, 32).count_workers("auto") == os.cpu_count()
     assert Faces(folder, rows[:4], 32).count_workers("auto") == 0

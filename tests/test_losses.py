@@ -3,8 +3,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from pipeline.losses import FocalLoss, build_loss, inverse_frequency
 from pipeline.recipes import Loss
+from pipeline.training.losses import FocalLoss, build_loss, inverse_frequency
 
 
 def test_class_weights_are_scikit_learns_balanced_ones():

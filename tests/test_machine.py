@@ -7,9 +7,10 @@ import torch
 from pytorch_lightning.trainer.connectors import data_connector
 from training import train
 
-from pipeline import machine, tracking
 from pipeline.params import load_params
-from pipeline.trainer import quiet
+from pipeline.registry import tracking
+from pipeline.training import machine
+from pipeline.training.trainer import quiet
 
 
 def run_of(checkpoint):

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from training import assert_trained_alike, set_param, stage_arguments, train, write_inputs
 
-from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.launch import launch
+from pipeline.networks.checkpoint import load_checkpoint
 from pipeline.params import load_params
-from pipeline.progress import EpochLines
+from pipeline.registry import tracking
+from pipeline.training.launch import launch
+from pipeline.training.progress import EpochLines
 
 
 def the_run():
@@ -95,7 +95,7 @@ def test_an_interrupted_training_goes_on_with_the_parts_that_fitted(workplace, m
 
     with refusing(4):
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.progress.EpochLines.on_train_epoch_start", cut)
+            patch.setattr("pipeline.training.progress.EpochLines.on_train_epoch_start", cut)
             with pytest.raises(PowerCutError):
                 train(workplace, "v3")
         assert "ran out of GPU memory" in caplog.text

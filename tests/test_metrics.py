@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from pipeline.metrics import bootstrap_intervals, calibration_error, confusion, macro_f1, score, score_classes
+from pipeline.evaluation.metrics import (
+    bootstrap_intervals,
+    calibration_error,
+    confusion,
+    macro_f1,
+    score,
+    score_classes,
+)
 from pipeline.params import EvaluateParams
 
 PARAMS = EvaluateParams()

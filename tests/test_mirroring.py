@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from toys import SIZE, picture, toy_model, toy_network
 
-from pipeline.mirroring import averaged, shown
-from pipeline.predictor import Predictor
-from pipeline.transforms import resize
-from pipeline.views import average, views
+from pipeline.evaluation.views import average, views
+from pipeline.inference.mirroring import averaged, shown
+from pipeline.inference.predictor import Predictor
+from pipeline.vision.transforms import resize
 
 FACES = np.stack([resize(picture(seed=seed), SIZE) for seed in range(5)])
 

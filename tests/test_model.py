@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
+from pipeline.training.model import EpochAveraging, ExpressionModel, MovingAveraging
 
 
 def recipe(**changes):

@@ -15,18 +15,18 @@ from answered import answered
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from pipeline.answer_table import LABEL, REFERENCE, SCHEMA, tabulate
-from pipeline.answers import Answered, Look
 from pipeline.cli import app
 from pipeline.errors import PipelineError
-from pipeline.logbook import find_reference, parse_time, read_log
-from pipeline.monitor import MIX, compare, summarize
+from pipeline.inference.answer_table import LABEL, REFERENCE, SCHEMA, tabulate
+from pipeline.inference.answers import Answered, Look
+from pipeline.inference.pointer import Pointer, write_pointer
+from pipeline.inference.predictor import Predictor
+from pipeline.monitoring.logbook import find_reference, parse_time, read_log
+from pipeline.monitoring.monitor import MIX, compare, summarize
 from pipeline.params import MonitorParams
-from pipeline.pointer import Pointer, write_pointer
-from pipeline.predictor import Predictor
 from pipeline.sample import draw
 from pipeline.serving.answer_log import AnswerLog
-from pipeline.transforms import Image, decode, encode
+from pipeline.vision.transforms import Image, decode, encode
 
 ROOT = Path(__file__).parents[1]
 NAME, VERSION = "expression-classifier", "4"

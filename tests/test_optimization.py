@@ -4,9 +4,9 @@ import pytest
 import torch
 from timm.optim import muon
 
-from pipeline.networks import ExpressionNetwork
-from pipeline.optimization import OPTIMIZERS, build_optimizer, build_schedule
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
+from pipeline.training.optimization import OPTIMIZERS, build_optimizer, build_schedule
 
 STEPS, EPOCHS = 100, 10
 

@@ -19,15 +19,15 @@ from tables import write_tables
 from torch import nn
 from torchvision.transforms.v2 import CutMix
 
-from pipeline.clips import open_data
+from pipeline.evaluation.views import average, views
 from pipeline.labels import LABEL_IDS
-from pipeline.losses import FocalLoss, inverse_frequency
-from pipeline.model import EpochAveraging, ExpressionModel, MovingAveraging
+from pipeline.networks.recurrent import LastState, build_network
 from pipeline.params import DATASETS, load_params
 from pipeline.recipes import LastLayers, LastStages, Recipe
-from pipeline.recurrent import LastState, build_network
-from pipeline.trainer import StagedStopping, build_callbacks, build_checkpoints, build_trainer
-from pipeline.views import average, views
+from pipeline.training.clips import open_data
+from pipeline.training.losses import FocalLoss, inverse_frequency
+from pipeline.training.model import EpochAveraging, ExpressionModel, MovingAveraging
+from pipeline.training.trainer import StagedStopping, build_callbacks, build_checkpoints, build_trainer
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 RECIPES = {**PARAMS.recipes, **PARAMS.zoo.recipes}

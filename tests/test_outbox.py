@@ -8,11 +8,12 @@ import pytest
 from servers import Server, answers, free_port
 from training import set_param, train
 
-from pipeline import outbox, tracking
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.progress import EpochLines
+from pipeline.registry import tracking
 from pipeline.stages import train as stage
+from pipeline.training import outbox
+from pipeline.training.progress import EpochLines
 
 
 class TrackingServer(Server):

@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-from pipeline import history, registry, tracking
+from pipeline.cli.outside import replaced_sources, stale_stages
 from pipeline.errors import PipelineError
-from pipeline.outside import replaced_sources, stale_stages
+from pipeline.inference.pointer import Pointer, write_pointer
 from pipeline.params import load_params
-from pipeline.pointer import Pointer, write_pointer
+from pipeline.registry import history, registry, tracking
 from pipeline.sources.fingerprint import fingerprint
 
 NAME = "expression-classifier"

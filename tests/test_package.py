@@ -13,27 +13,27 @@ from tables import write_tables
 from toys import SIZE, toy_facts, toy_model
 from versions import learn_brightness
 
-from pipeline.artifact import write_artifact
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.datasets.images import read_images
+from pipeline.datasets.tables import read_faces, read_split
 from pipeline.errors import PipelineError
-from pipeline.export import export_onnx
 from pipeline.files import sha256_of
-from pipeline.formats import open_formats
-from pipeline.images import read_images
+from pipeline.inference.pointer import Pointer, write_pointer
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.variants import find_variant, offers_file, variant_file
 from pipeline.labels import LABELS
-from pipeline.networks import ExpressionNetwork
-from pipeline.offering import Faces, offer_variants
+from pipeline.networks.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.artifact import write_artifact
+from pipeline.packaging.export import export_onnx
+from pipeline.packaging.formats import open_formats
+from pipeline.packaging.offering import Faces, offer_variants
+from pipeline.packaging.parity import prove_parity
+from pipeline.packaging.quantization import MAKERS, make_fp16, make_int8
+from pipeline.packaging.torchscript import FACTS_FILE
 from pipeline.params import PackageParams
-from pipeline.parity import prove_parity
-from pipeline.pointer import Pointer, write_pointer
-from pipeline.predictor import Predictor
-from pipeline.quantization import MAKERS, make_fp16, make_int8
 from pipeline.recipes import Recipe
 from pipeline.stages import package
-from pipeline.tables import read_faces, read_split
-from pipeline.torchscript import FACTS_FILE
-from pipeline.transforms import decode
-from pipeline.variants import find_variant, offers_file, variant_file
+from pipeline.vision.transforms import decode
 
 COLUMNS = ("face_id", "dataset")
 RECIPE = Recipe.model_validate(

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
-from pipeline.model import ExpressionModel
-from pipeline.networks import ExpressionNetwork
-from pipeline.parents import Teachers, find_parents
+from pipeline.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
+from pipeline.training.model import ExpressionModel
+from pipeline.training.parents import Teachers, find_parents
 
 FACES = torch.randint(0, 256, (5, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 6])

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from toys import SIZE, picture, toy_model
 
-from pipeline import parts
-from pipeline.parts import IN_CACHE, Parts
-from pipeline.runtimes import Session, open_session
-from pipeline.transforms import resize
+from pipeline.inference import parts
+from pipeline.inference.parts import IN_CACHE, Parts
+from pipeline.inference.runtimes import Session, open_session
+from pipeline.vision.transforms import resize
 
 FACES = np.stack([resize(picture(seed=seed), SIZE) for seed in range(21)])
 

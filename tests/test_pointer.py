@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import pointer as pointers
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
-from pipeline.pointer import Pointer, choose_model, find_model, read_pointer, write_pointer
+from pipeline.inference import pointer as pointers
+from pipeline.inference.pointer import Pointer, choose_model, find_model, read_pointer, write_pointer
 
 
 def write_model(folder: Path, name: str = "expression-classifier", content: bytes = b"model") -> Pointer:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.predictions import judged, read_predictions
+from pipeline.evaluation.predictions import judged, read_predictions
 
 
 def table(**columns):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from toys import SIZE, encoded, picture, toy_model, toy_network
 
-from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
-from pipeline.faces import Face, choose_face, crop
+from pipeline.inference.predictor import Predictor
 from pipeline.labels import LABELS
-from pipeline.predictor import Predictor
-from pipeline.transforms import Image, ImageError, decode, resize
+from pipeline.vision.detectors import YuNet
+from pipeline.vision.faces import Face, choose_face, crop
+from pipeline.vision.transforms import Image, ImageError, decode, resize
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("FER_SHARED", ROOT.parent / "shared"))
@@ -152,7 +152,16 @@ def test_missing_detector_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["predictor", "faces", "transforms", "labels", "pointer", "explain", "serving.endpoint"]
+    "module",
+    [
+        "labels",
+        "vision.faces",
+        "vision.transforms",
+        "inference.predictor",
+        "inference.pointer",
+        "inference.explain",
+        "serving.endpoint",
+    ],
 )
 def test_serving_code_imports_no_training_code(module: str) -> None:
     code = f"import sys, pipeline.{module}; print(*{{name.partition('.')[0] for name in sys.modules}})"

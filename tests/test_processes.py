@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from training import assert_trained_alike, set_param, stage_arguments, stage_command, train, write_inputs
 
-from pipeline import processes, tracking
-from pipeline.checkpoint import load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.launch import count_wanted
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.params import load_params
+from pipeline.registry import tracking
+from pipeline.training import processes
+from pipeline.training.launch import count_wanted
 
 
 def torchrun(version, *options):

@@ -15,19 +15,20 @@ import yaml
 from promotions import NAME, aliases, change, decide, version
 from versions import write_version
 
-from pipeline import gatekeeper, history, registry, tracking
-from pipeline.answer_table import EMBEDDING, REFERENCE
-from pipeline.checkpoint import load_checkpoint
-from pipeline.detectors import YuNet
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
+from pipeline.inference.answer_table import EMBEDDING, REFERENCE
+from pipeline.inference.pointer import DETECTOR_FILE, Pointer, find_model, move_pointer, read_pointer
+from pipeline.inference.predictor import Predictor
 from pipeline.labels import LABELS
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.packaging.parity import some_of
 from pipeline.params import EvaluateParams
-from pipeline.parity import some_of
-from pipeline.pointer import DETECTOR_FILE, Pointer, find_model, move_pointer, read_pointer
-from pipeline.predictor import Predictor
+from pipeline.promotion import gatekeeper
+from pipeline.registry import history, registry, tracking
 from pipeline.stages import package, promote
 from pipeline.stages.evaluate import evaluate
+from pipeline.vision.detectors import YuNet
 
 
 def test_the_best_on_validation_is_registered_with_its_lineage_and_served(gate):

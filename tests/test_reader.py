@@ -10,8 +10,8 @@ import pytest
 from films import film, opened, portraits, shades
 from toys import encoded
 
-from pipeline.reader import read
-from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError, sample
+from pipeline.vision.reader import read
+from pipeline.vision.video import UnsupportedVideoError, VideoError, VideoTooLargeError, sample
 
 CRASHES = sorted((Path(__file__).parent / "crashes").iterdir())
 

@@ -5,18 +5,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import networkx
 import yaml
 from dvc.utils.hydra import apply_overrides
-from imports import imports
+from imports import imports, local_imports
 
-from pipeline.bento import NAME
 from pipeline.labels import LABELS
+from pipeline.packaging.bento import NAME
 from pipeline.params import DATASETS, Params, load_params
 from pipeline.recipes import Recipe
 from pipeline.sources import SOURCES
 from pipeline.sources.fer2013 import CSV_CODES
 
 ROOT = Path(__file__).parents[1]
+CODE = ROOT / "src" / "pipeline"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {file: file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
 EVERYTHING = "\n".join(PAGES.values())
@@ -105,27 +107,35 @@ def test_the_bento_is_called_what_the_readme_says():
     assert f"bentoml serve {NAME}:latest" in README
 
 
-def test_every_module_has_its_place_in_the_architecture():
+def test_every_line_of_the_architecture_uses_only_itself_and_what_follows():
     listing = README.split("## Architecture")[1].split("```")[1]
-    modules = {file.stem for file in (ROOT / "src" / "pipeline").glob("*.py")} - {"__init__"}
-    lines = [line.strip().split("   ")[0].split() for line in listing.splitlines() if line.startswith("    ")]
-    assert sorted(modules) == sorted(name for line in lines for name in line)
-    places = {name: number for number, line in enumerate(lines) for name in line}
-    package = ROOT / "src" / "pipeline"
+    lines = [line.strip().split("  ")[0].split() for line in listing.splitlines() if line.startswith("    ")]
+    places = {name.rstrip("/"): number for number, names in enumerate(lines) for name in names}
+    assert sorted(places) == sorted(path.name for path in CODE.glob("[!_]*"))
     upwards = {
-        (name, other.stem)
-        for name, place in places.items()
-        for other in imports(package / f"{name}.py")
-        if other.parent == package and places.get(other.stem, place) < place
+        (file.relative_to(CODE).as_posix(), other.relative_to(CODE).as_posix())
+        for file in CODE.rglob("*.py")
+        for other in imports(file)
+        if file.parent != CODE or file.name != "__init__.py"
+        if places[other.relative_to(CODE).parts[0]] < places[file.relative_to(CODE).parts[0]]
     }
     assert upwards == set()
 
 
+def test_no_modules_use_each_other():
+    used = {(file, other) for file in CODE.rglob("[!_]*.py") for other in imports(file) if other.name != "__init__.py"}
+    assert networkx.is_directed_acyclic_graph(networkx.DiGraph(used))
+
+
+def test_the_service_needs_nothing_that_trains():
+    parts = {file.relative_to(CODE).parts[0] for file in local_imports(ROOT / "service.py") if CODE in file.parents}
+    assert parts == {"serving", "inference", "vision", "labels.py", "files.py", "errors.py"}
+
+
 def test_the_service_stands_above_all_that_it_uses():
-    package = ROOT / "src" / "pipeline"
     users = {
-        file.relative_to(package).parts[0]
-        for file in package.rglob("*.py")
-        if any((package / "serving") in other.parents for other in imports(file))
+        file.relative_to(CODE).parts[0]
+        for file in CODE.rglob("*.py")
+        if any((CODE / "serving") in other.parents for other in imports(file))
     }
     assert users == {"serving", "cli"}

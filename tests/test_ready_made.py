@@ -13,25 +13,25 @@ from imports import ROOT
 from scipy.special import softmax
 from tables import write_tables
 
-from pipeline.answer_table import REFERENCE, SCHEMA
-from pipeline.card import write_card
-from pipeline.card_files import CARD_FILES
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.cards.card import write_card
+from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics import calibration_error
+from pipeline.evaluation.predictions import judged, stack
+from pipeline.inference.answer_table import REFERENCE, SCHEMA
+from pipeline.inference.card_files import CARD_FILES
+from pipeline.inference.pointer import choose_model
+from pipeline.inference.predictor import Predictor
 from pipeline.labels import LABELS
-from pipeline.logbook import find_reference, read_log
-from pipeline.metrics import calibration_error
-from pipeline.networks import ExpressionNetwork
+from pipeline.monitoring.logbook import find_reference, read_log
+from pipeline.networks.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.parity import answer_all
+from pipeline.packaging.ready_made import LARGEST, make_ready, ready_made_card
+from pipeline.packaging.together import Evaluated
 from pipeline.params import EvaluateParams, MonitorParams, load_params
-from pipeline.parity import answer_all
-from pipeline.pointer import choose_model
-from pipeline.predictions import judged, stack
-from pipeline.predictor import Predictor
-from pipeline.ready_made import LARGEST, make_ready, ready_made_card
 from pipeline.recipes import Recipe
 from pipeline.stages.evaluate import predict
-from pipeline.tables import read_split
-from pipeline.together import Evaluated
 
 RECIPE = Recipe.model_validate({
     "data": ["fer2013"], "backbone": "resnet18", "backbone_args": {"channels": [32, 32, 64, 128]}, "small_stem": True,
@@ -214,7 +214,7 @@ def test_one_that_is_too_large_or_worse_leaves_the_former_one(version, tmp_path,
     ready(tmp_path, made)
     files = sorted((tmp_path / "models" / "ready-made").iterdir())
     before = {file: file.read_bytes() for file in files}
-    monkeypatch.setattr(f"pipeline.ready_made.{constant}", value)
+    monkeypatch.setattr(f"pipeline.packaging.ready_made.{constant}", value)
     with pytest.raises(PipelineError, match=said):
         ready(tmp_path, made)
     assert {file: file.read_bytes() for file in sorted((tmp_path / "models" / "ready-made").iterdir())} == before

@@ -2,12 +2,12 @@ import pytest
 import torch
 from clip_tables import CLIP_RECIPE
 
-from pipeline.model import ExpressionModel
-from pipeline.networks import ExpressionNetwork, first_weights
-from pipeline.optimization import build_optimizer
+from pipeline.evaluation.views import average
+from pipeline.networks.network import ExpressionNetwork, first_weights
+from pipeline.networks.recurrent import ClipNetwork, build_network
 from pipeline.recipes import Recipe
-from pipeline.recurrent import ClipNetwork, build_network
-from pipeline.views import average
+from pipeline.training.model import ExpressionModel
+from pipeline.training.optimization import build_optimizer
 
 
 def recipe(**changes):

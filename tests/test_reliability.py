@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from pipeline.metrics import calibration_error
-from pipeline.reliability import bin_confidence, measure_calibration, uncalibrated
+from pipeline.evaluation.metrics import calibration_error
+from pipeline.evaluation.reliability import bin_confidence, measure_calibration, uncalibrated
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(scale=2, size=(500, 7))

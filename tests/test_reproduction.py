@@ -10,11 +10,11 @@ import yaml
 from promotions import NAME, decide, version
 from typer.testing import CliRunner
 
-from pipeline import registry, tracking
-from pipeline.checkpoint import load_checkpoint
 from pipeline.cli import app
-from pipeline.registry import REPRODUCED
-from pipeline.reproduction import PLACE, Reproduction, describe
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.registry import registry, tracking
+from pipeline.registry.registry import REPRODUCED
+from pipeline.registry.reproduction import PLACE, Reproduction, describe
 
 DATA = {"fer2013": "ab" * 32}
 # What `train` would learn lies in the commit, so that it is the same again; the score is a file's, as the data is.
@@ -25,8 +25,8 @@ STAGES = {
 }
 SCORE = """
 from pathlib import Path
-from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint
+from pipeline.registry import tracking
+from pipeline.networks.checkpoint import load_checkpoint
 made = load_checkpoint(Path("models/v1"))
 client = tracking.connect()
 run = tracking.run_of(client, "v1", made.facts, made.sha256())

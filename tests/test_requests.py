@@ -22,12 +22,12 @@ from serving import check, refuse, running, write_champion
 from toys import encoded, picture
 
 from pipeline.client import Client
+from pipeline.inference.options import ImageOptions, OptionError, VideoOptions, read_query
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.watching import watch
 from pipeline.labels import LABELS
-from pipeline.options import ImageOptions, OptionError, VideoOptions, read_query
-from pipeline.predictor import Predictor
 from pipeline.sample import draw
-from pipeline.transforms import decode
-from pipeline.watching import watch
+from pipeline.vision.transforms import decode
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 JPEG, PNG = encoded(".jpg", picture(seed=3)), encoded(".png", picture(seed=3))

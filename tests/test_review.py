@@ -8,15 +8,15 @@ import pytest
 from tables import write_tables
 from typer.testing import CliRunner
 
-from pipeline.checkpoint import save_checkpoint
 from pipeline.cli import app
-from pipeline.corrections import COLUMNS, read_corrections, read_sheet
+from pipeline.datasets.corrections import COLUMNS, read_corrections, read_sheet
+from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
+from pipeline.evaluation.review import review_labels
 from pipeline.labels import LABELS
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.checkpoint import save_checkpoint
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
-from pipeline.review import review_labels
-from pipeline.tables import read_split
 
 PLANTED = {"angry": "sad", "happy": "neutral", "fear": "surprise"}  # a test face of each label that is another one
 

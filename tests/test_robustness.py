@@ -5,13 +5,13 @@ from tables import write_tables
 from toys import picture
 from versions import learn_brightness
 
-from pipeline.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.networks import ExpressionNetwork
+from pipeline.datasets.tables import read_split
+from pipeline.evaluation.robustness import CORRUPTIONS, build_corruption, measure_robustness
+from pipeline.networks.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.params import EvaluateParams
 from pipeline.recipes import Recipe
-from pipeline.robustness import CORRUPTIONS, build_corruption, measure_robustness
-from pipeline.tables import read_split
-from pipeline.transforms import resize
+from pipeline.vision.transforms import resize
 
 RECIPE = Recipe(data=("fer2013",), backbone="test_resnet", pretrained=False, image_size=32)
 FACE = resize(picture(), 64)

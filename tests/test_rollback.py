@@ -7,13 +7,13 @@ import pytest
 from promotions import NAME, aliases, decide
 from typer.testing import CliRunner
 
-from pipeline import history, tracking
 from pipeline.cli import app
 from pipeline.errors import PipelineError
-from pipeline.history import read_history
-from pipeline.pointer import find_model, read_pointer
-from pipeline.predictor import Predictor
-from pipeline.rollback import roll_back
+from pipeline.inference.pointer import find_model, read_pointer
+from pipeline.inference.predictor import Predictor
+from pipeline.registry import history, tracking
+from pipeline.registry.history import read_history
+from pipeline.registry.rollback import roll_back
 
 
 @pytest.fixture
@@ -60,9 +60,11 @@ def test_one_that_was_interrupted_is_finished_and_not_turned_around(two_champion
 
     with monkeypatch.context() as patch:
         if died_before == "settle":
-            patch.setattr("pipeline.rollback.history", SimpleNamespace(**{**vars(history), "settle": settle_once}))
+            patch.setattr(
+                "pipeline.registry.rollback.history", SimpleNamespace(**{**vars(history), "settle": settle_once})
+            )
         else:
-            patch.setattr("pipeline.rollback.move_pointer", die)
+            patch.setattr("pipeline.registry.rollback.move_pointer", die)
         with pytest.raises(KilledError):
             roll_back(two_champions, "it takes children for old")
     assert served(two_champions) == "v2"

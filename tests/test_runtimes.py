@@ -10,16 +10,16 @@ import pytest
 import torch
 from toys import SIZE, picture, toy_facts, toy_model
 
-from pipeline import runtimes
-from pipeline.embedding import Projection
 from pipeline.errors import PipelineError
-from pipeline.export import export_onnx
-from pipeline.networks import ExpressionNetwork
-from pipeline.predictor import Predictor
-from pipeline.quantization import make_bf16
+from pipeline.inference import runtimes
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.runtimes import choose_providers, choose_runtime, open_onnxruntime
+from pipeline.networks.embedding import Projection
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.export import export_onnx
+from pipeline.packaging.quantization import make_bf16
 from pipeline.recipes import Recipe
-from pipeline.runtimes import choose_providers, choose_runtime, open_onnxruntime
-from pipeline.transforms import resize
+from pipeline.vision.transforms import resize
 
 FACES = np.stack([resize(picture(seed=seed), SIZE) for seed in range(70)])
 RECIPE = Recipe.model_validate(

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.detectors import Haar
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.sample import draw
-from pipeline.transforms import decode
+from pipeline.vision.detectors import Haar
+from pipeline.vision.transforms import decode
 
 COUNT = 5
 DATASETS = ("fer2013", "rafdb", "affectnet", "wild")

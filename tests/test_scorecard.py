@@ -8,8 +8,8 @@ import pytest
 from tables import write_tables
 from versions import PICTURES, evaluate_version, write_version
 
-from pipeline.checkpoint import load_checkpoint
-from pipeline.scorecard import version_page
+from pipeline.evaluation.scorecard import version_page
+from pipeline.networks.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")

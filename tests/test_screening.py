@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.screening import NOTICE, VARIABLE, Rule, load_rule, screen
+from pipeline.inference.screening import NOTICE, VARIABLE, Rule, load_rule, screen
 
 RULE = Rule(least_faces=4, least_share=0.5, elevated=0.3, high=0.6)
 

@@ -5,7 +5,7 @@ from sklearn.metrics import f1_score
 from sklearn.utils import resample
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
-from pipeline.significance import macro_f1_gain, mcnemar
+from pipeline.promotion.significance import macro_f1_gain, mcnemar
 
 
 def answers(faces, accuracy, seed):

@@ -6,8 +6,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from tables import write_tables
 
 from pipeline.errors import PipelineError
+from pipeline.evaluation.slices import check_columns, describe, score_slices
 from pipeline.params import EvaluateParams
-from pipeline.slices import check_columns, describe, score_slices
 
 RANDOM = np.random.default_rng(0)
 

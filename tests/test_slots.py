@@ -5,7 +5,7 @@ from toys import toy_model, toy_offer
 
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
-from pipeline.pointer import Pointer
+from pipeline.inference.pointer import Pointer
 from pipeline.serving.slots import Served, Slots, read_slots, write_slots
 
 ONE, TWO = (Served(f"/models/{number}.onnx", "expression-classifier", number, number * 64) for number in "12")

@@ -7,10 +7,10 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
-from pipeline.raw import Raw
 from pipeline.sources import SOURCES, Picture
 from pipeline.sources.picture import Place
-from pipeline.transforms import decode
+from pipeline.sources.raw import Raw
+from pipeline.vision.transforms import decode
 
 # What a path of each layout says: native label, split, person. None: the file is not one of the dataset's pictures.
 PLACES: dict[str, dict[str, tuple[str, str, str | None] | None]] = {

@@ -17,11 +17,11 @@ from tables import write_tables
 from training import set_param
 from typer.testing import CliRunner
 
-from pipeline import tracking
 from pipeline.cli import app
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.recipes import Recipe
+from pipeline.registry import tracking
 from pipeline.sweep.plan import make_plan
 from pipeline.sweep.report import command, describe, paste, ranked
 from pipeline.sweep.run import run_sweep
@@ -142,7 +142,7 @@ def test_ctrl_c_is_a_sentence_and_the_trial_waits(place, monkeypatch):
     plan = plan_of(trials=1)
     usual = signal.getsignal(signal.SIGINT)  # Lightning ignores it from then on
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.progress.EpochLines.on_train_epoch_start", press)
+        patch.setattr("pipeline.training.progress.EpochLines.on_train_epoch_start", press)
         with pytest.raises(PipelineError, match="was interrupted; the same command goes on"):
             run_sweep(plan)
     signal.signal(signal.SIGINT, usual)

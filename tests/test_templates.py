@@ -1,7 +1,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from pipeline.templates import lasting, plain, rough
+from pipeline.pages.templates import lasting, plain, rough
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import yaml
 from promotions import NAME, decide, version
 from typer.testing import CliRunner
 
-from pipeline import tracking
-from pipeline.checkpoint import load_checkpoint
 from pipeline.cli import app
-from pipeline.lineage import gather
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.registry import tracking
+from pipeline.registry.lineage import gather
 
 DATA = {"fer2013": "ab" * 32}
 LOCK = {

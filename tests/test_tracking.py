@@ -2,7 +2,7 @@
 
 import subprocess
 
-from pipeline import tracking
+from pipeline.registry import tracking
 
 
 def test_a_queued_experiment_logs_to_the_repository_and_not_to_its_own_copy(tmp_path, monkeypatch):

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.faces import Face
 from pipeline.labels import LABELS
-from pipeline.tracks import PATIENCE, Tracker, match, overlap
+from pipeline.vision.faces import Face
+from pipeline.vision.tracks import PATIENCE, Tracker, match, overlap
 
 CERTAIN = np.eye(len(LABELS), dtype=np.float32)
 

@@ -7,12 +7,12 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline import progress
-from pipeline.optimization import build_schedule
 from pipeline.params import TrainParams
-from pipeline.progress import Stopwatch
 from pipeline.recipes import Recipe
-from pipeline.trainer import LAST, StagedStopping, WholeCheckpoints, build_checkpoints, build_trainer
+from pipeline.training import progress
+from pipeline.training.optimization import build_schedule
+from pipeline.training.progress import Stopwatch
+from pipeline.training.trainer import LAST, StagedStopping, WholeCheckpoints, build_checkpoints, build_trainer
 
 
 @pytest.fixture(autouse=True)

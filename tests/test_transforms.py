@@ -12,7 +12,7 @@ import pytest
 from image_kinds import ALPHA, ANIMATIONS, CLEAR, COLOUR, HEIGHT, KINDS, PIXELS, WIDTH, jpeg_segment, png_chunk, saved
 from toys import png_bomb
 
-from pipeline.transforms import (
+from pipeline.vision.transforms import (
     MAX_PIXELS,
     Image,
     ImageError,

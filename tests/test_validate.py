@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.datasets.quality import look_at
+from pipeline.datasets.tables import SCHEMA
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.labels import LABELS
 from pipeline.params import SplitParams, ValidateParams
-from pipeline.quality import look_at
 from pipeline.sources import SOURCES
 from pipeline.stages.split import split
 from pipeline.stages.validate import main, validate
-from pipeline.tables import SCHEMA
-from pipeline.transforms import encode
+from pipeline.vision.transforms import encode
 
 PARAMS = ValidateParams(minimum_train_faces_per_class=4, minimum_side=48)
 MAPS = {"fer2013": SOURCES["fer2013"].labels()}

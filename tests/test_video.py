@@ -10,8 +10,8 @@ import pytest
 from films import RECORDINGS, claiming, film, shades, silent, stretched, turned, zeroed
 from toys import encoded
 
-from pipeline import video
-from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError, sample
+from pipeline.vision import video
+from pipeline.vision.video import UnsupportedVideoError, VideoError, VideoTooLargeError, sample
 
 KINDS = [".mp4", ".webm"]
 HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(100)
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from pipeline.video import sample
+from pipeline.vision.video import sample
 
 def peak():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1000
@@ -137,6 +137,6 @@ print(sum(1 for _ in frames), peak() - before)
 
 
 def test_reading_needs_no_training_code() -> None:
-    code = "import sys, pipeline.watching; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, pipeline.inference.watching; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "mlflow", "dvc", "pandas", "bentoml"} & set(done.stdout.split())

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from pipeline.networks import ExpressionNetwork
+from pipeline.evaluation.views import average, views
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe, Views, Zooms
-from pipeline.views import average, views
 
 FACES = torch.rand(2, 3, 64, 64)
 

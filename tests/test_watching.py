@@ -10,12 +10,12 @@ import pytest
 from films import film, opened, portraits, shades, zeroed
 from toys import toy_model
 
+from pipeline.inference.options import VideoOptions
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.watching import Watch, watch
 from pipeline.labels import LABELS
-from pipeline.options import VideoOptions
-from pipeline.predictor import Predictor
 from pipeline.sample import draw
-from pipeline.transforms import Image, decode
-from pipeline.watching import Watch, watch
+from pipeline.vision.transforms import Image, decode
 
 
 @pytest.fixture(scope="module")

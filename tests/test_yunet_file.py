@@ -8,9 +8,9 @@ from threading import Thread
 
 import pytest
 
-from pipeline import yunet_file
 from pipeline.errors import PipelineError
-from pipeline.yunet_file import MODEL_ZOO, Pinned, find_yunet
+from pipeline.vision import yunet_file
+from pipeline.vision.yunet_file import MODEL_ZOO, Pinned, find_yunet
 
 CONTENT = bytes(range(256)) * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

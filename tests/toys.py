@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import torch
 
-from pipeline.export import export_onnx
 from pipeline.files import sha256_of, write_json
+from pipeline.inference.variants import offers_file, variant_file
 from pipeline.labels import LABELS
-from pipeline.transforms import Image
-from pipeline.variants import offers_file, variant_file
+from pipeline.packaging.export import export_onnx
+from pipeline.vision.transforms import Image
 
 SIZE = 48
 

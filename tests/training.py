@@ -11,7 +11,7 @@ from tables import write_made_from, write_tables
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.checkpoint import Checkpoint, load_checkpoint
+from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
 from pipeline.params import load_params
 from pipeline.stages import train as stage
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from pipeline.checkpoint import save_checkpoint
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.checkpoint import save_checkpoint
+from pipeline.networks.network import ExpressionNetwork
 from pipeline.params import load_params
 from pipeline.stages import evaluate
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI, UploadFile
 
 from contenders.networks import build, recipe_of
 from pipeline.labels import LABELS
-from pipeline.transforms import decode, resize
+from pipeline.vision.transforms import decode, resize
 
 name = sys.argv[1]
 network, size = build(name), recipe_of(name).image_size

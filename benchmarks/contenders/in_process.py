@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.predictor import Predictor
+from pipeline.inference.predictor import Predictor
 
 predictor = Predictor(Path(sys.argv[1]), name="raw", version="1")
 pictures = [file.read_bytes() for file in sorted(Path(sys.argv[2]).iterdir())]

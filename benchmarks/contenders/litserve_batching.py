@@ -8,7 +8,7 @@ import litserve
 import numpy as np
 from fastapi import Request
 
-from pipeline.predictor import Predictor
+from pipeline.inference.predictor import Predictor
 
 MAX_BATCH, WINDOW = 32, 0.005  # images, and seconds that it waits for them
 

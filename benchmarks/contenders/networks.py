@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.export import export_onnx
 from pipeline.labels import LABELS
-from pipeline.networks import ExpressionNetwork
+from pipeline.networks.network import ExpressionNetwork
+from pipeline.packaging.export import export_onnx
 from pipeline.params import load_params
 from pipeline.recipes import Recipe
 

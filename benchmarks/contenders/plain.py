@@ -7,7 +7,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, UploadFile
 
-from pipeline.predictor import Predictor
+from pipeline.inference.predictor import Predictor
 
 predictor = Predictor(Path(sys.argv[1]), name="plain", version="1")
 app = FastAPI()

@@ -11,9 +11,9 @@ from httpx_ws import HTTPXWSException, WebSocketDisconnect, WebSocketNetworkErro
 from wsproto.utilities import LocalProtocolError
 
 from pipeline.errors import PipelineError
-from pipeline.options import TOP, LiveOptions
-from pipeline.transforms import ImageError
-from pipeline.video import VideoError
+from pipeline.inference.options import TOP, LiveOptions
+from pipeline.vision.transforms import ImageError
+from pipeline.vision.video import VideoError
 
 ADDRESS = "http://localhost:3000"
 REFUSED = {400, 413, 415, 422}  # it is what was sent, not the service

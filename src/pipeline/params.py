@@ -103,8 +103,9 @@ class TrainParams(Section):
 class EvaluateParams(Section):
     """How sure a metric is: resamples of the bootstrap, and bins of the calibration error; and what else is asked.
 
-    `slice_by` are columns whose values faces are told apart by for scores of their own (see `pipeline.slices`);
-    `robustness_faces` is how many faces at most are damaged in 18 ways (see `pipeline.robustness`), 0 for none.
+    `slice_by` are columns whose values faces are told apart by for scores of their own (see
+    `pipeline.evaluation.slices`); `robustness_faces` is how many faces at most are damaged in 18 ways (see
+    `pipeline.evaluation.robustness`), 0 for none.
     """
 
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
@@ -115,7 +116,7 @@ class EvaluateParams(Section):
 
 
 class PromoteParams(Section):
-    """The gate's rules; `pipeline.gate.judge` says how they are applied.
+    """The gate's rules; `pipeline.promotion.gate.judge` says how they are applied.
 
     `alpha` is the probability that a candidate passes that is only as good as the champion; `class_margin` and
     `dataset_margin` are what the F1 of a class and the macro-F1 of a dataset may lose, whatever is gained elsewhere.
@@ -177,7 +178,7 @@ class SweepParams(Section):
 
 
 class MonitorParams(Section):
-    """Watching a service by its log of predictions; see `pipeline.drift` and `pipeline.monitor`.
+    """Watching a service by its log of predictions; see `pipeline.monitoring.drift` and `pipeline.monitoring.monitor`.
 
     `alpha` is the probability that a window in which nothing changed is called changed; `psi` and `accuracy_drop` are
     how large a change must be besides: that of a column as population stability index, and what the estimated accuracy

@@ -7,7 +7,7 @@ import typer
 from pipeline.cli.places import PACKAGE, POINTER
 from pipeline.command import as_sentence, speak_plainly
 from pipeline.errors import PipelineError
-from pipeline.repro import run_dvc
+from pipeline.registry.repro import run_dvc
 
 Why = Annotated[str | None, typer.Option(help="the reason, which the registry keeps")]
 
@@ -39,7 +39,7 @@ def rollback(
 
     The one that is left behind does not come back by itself; the gate may still find a third one better.
     """
-    from pipeline.rollback import roll_back
+    from pipeline.registry.rollback import roll_back
 
     speak_plainly()
     with as_sentence():
@@ -53,9 +53,9 @@ def rollback(
 
 def history() -> None:
     """List who was champion when, and why."""
-    from pipeline import tracking
-    from pipeline.history import read_history
-    from pipeline.pointer import read_pointer
+    from pipeline.inference.pointer import read_pointer
+    from pipeline.registry import tracking
+    from pipeline.registry.history import read_history
 
     speak_plainly()
     with as_sentence():
@@ -71,9 +71,9 @@ def trace(
     what: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/NUMBER, or the beginning of a commit or a hash")],
 ) -> None:
     """Tell what a registered version is made of, or which versions were made from a commit or some data."""
-    from pipeline import tracking
     from pipeline.files import read_json
-    from pipeline.trace import find, find_made_from, is_hash, trace
+    from pipeline.registry import tracking
+    from pipeline.registry.trace import find, find_made_from, is_hash, trace
 
     speak_plainly()
     with as_sentence(), tracking.answering():
@@ -101,10 +101,10 @@ def reproduce(
     On the same machine they are the same; another processor or GPU rounds otherwise, which training makes larger. The
     registry keeps the outcome. An interrupted call goes on at the next one.
     """
-    from pipeline import tracking
-    from pipeline.reproduction import changed_packages, describe
-    from pipeline.reproduction import reproduce as make_again
-    from pipeline.trace import find
+    from pipeline.registry import tracking
+    from pipeline.registry.reproduction import changed_packages, describe
+    from pipeline.registry.reproduction import reproduce as make_again
+    from pipeline.registry.trace import find
 
     speak_plainly()
     with as_sentence(), tracking.answering():

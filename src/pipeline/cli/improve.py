@@ -59,9 +59,9 @@ def label_errors(
     column `decision` of the sheet, write a label, drop or keep; a row without a decision changes nothing. A later call
     keeps the decisions, and lists others.
     """
-    from pipeline.checkpoint import load_checkpoint
-    from pipeline.predictions import read_predictions
-    from pipeline.review import review_labels
+    from pipeline.evaluation.predictions import read_predictions
+    from pipeline.evaluation.review import review_labels
+    from pipeline.networks.checkpoint import load_checkpoint
 
     with as_sentence():
         predictions = read_predictions(Path("predictions") / f"{version}.parquet")

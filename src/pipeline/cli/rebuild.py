@@ -8,7 +8,7 @@ from pipeline.cli.places import CORRECTIONS, PACKAGE, PAGE, POINTER, PROMOTION, 
 from pipeline.command import as_sentence
 from pipeline.errors import PipelineError
 from pipeline.params import NO_PATHS, Params, load_params
-from pipeline.repro import run_dvc
+from pipeline.registry.repro import run_dvc
 
 
 def check(params: ParamsFile = Path("params.yaml")) -> None:
@@ -20,8 +20,8 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 
 def repro() -> None:
     """Check params.yaml, run what is out of date (`dvc repro`), name the champion and the versions' page."""
-    from pipeline.corrections import read_sheet
-    from pipeline.outside import replaced_sources, stale_stages, versions_without_run
+    from pipeline.cli.outside import replaced_sources, stale_stages, versions_without_run
+    from pipeline.datasets.corrections import read_sheet
 
     with as_sentence():
         params = load_params()
@@ -55,12 +55,12 @@ def champion() -> None:
 
 
 def _check(params: Params) -> None:
-    from pipeline.archive import check_source
-    from pipeline.augment import augmentation_of, build_augmentation
-    from pipeline.detectors import load_detector
-    from pipeline.networks import check_network
+    from pipeline.networks.network import check_network
     from pipeline.sources import SOURCES
-    from pipeline.yunet_file import find_yunet
+    from pipeline.sources.archive import check_source
+    from pipeline.training.augment import augmentation_of, build_augmentation
+    from pipeline.vision.detectors import load_detector
+    from pipeline.vision.yunet_file import find_yunet
 
     for name in params.use:
         source = params.dataset(name).source
@@ -88,9 +88,9 @@ def _check(params: Params) -> None:
 
 
 def _champion() -> str:
-    from pipeline.decisions import read_champions
     from pipeline.files import read_output
-    from pipeline.pointer import read_pointer
+    from pipeline.inference.pointer import read_pointer
+    from pipeline.promotion.decisions import read_champions
 
     if not all(file.exists() for file in (POINTER, PROMOTION, PACKAGE)):
         raise PipelineError("there is no champion yet; run `make repro` first")

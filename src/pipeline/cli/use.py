@@ -25,15 +25,15 @@ def predict(
     annotate: Annotated[Path | None, typer.Option(metavar="FOLDER", help="put pictures with boxes there")] = None,
 ) -> None:
     """Tell the expressions on pictures and videos, by the model that would be served here, or by a running service."""
-    from pipeline.annotation import annotate as draw_on
-    from pipeline.asking import as_table, ask_all, describe, find_files
+    from pipeline.cli.annotation import annotate as draw_on
+    from pipeline.cli.asking import as_table, ask_all, describe, find_files
     from pipeline.client import Client
     from pipeline.files import written_whole
-    from pipeline.options import TOP, VideoOptions
-    from pipeline.pointer import choose_model
+    from pipeline.inference.options import TOP, VideoOptions
+    from pipeline.inference.pointer import choose_model
+    from pipeline.inference.watching import watch
     from pipeline.serving.slots import Served
-    from pipeline.transforms import decode, encode
-    from pipeline.watching import watch
+    from pipeline.vision.transforms import decode, encode
 
     with as_sentence():
         files = find_files(paths)
@@ -76,12 +76,12 @@ def ready_made(
     Several versions answer together, by the mean of their probabilities. It takes the place of the model in
     models/ready-made, which is part of the repository.
     """
-    from pipeline import tracking
-    from pipeline.checkpoint import load_checkpoint
-    from pipeline.predictions import read_predictions
-    from pipeline.ready_made import make_ready
-    from pipeline.registry import MODEL
-    from pipeline.together import Evaluated
+    from pipeline.evaluation.predictions import read_predictions
+    from pipeline.networks.checkpoint import load_checkpoint
+    from pipeline.packaging.ready_made import make_ready
+    from pipeline.packaging.together import Evaluated
+    from pipeline.registry import tracking
+    from pipeline.registry.registry import MODEL
 
     with as_sentence():
         params = load_params()
@@ -121,9 +121,9 @@ def monitor(
         pipeline monitor log --since 24h
         pipeline monitor log/2026-03-08 --reference log/2026-03-01 --to week.html
     """
-    from pipeline.logbook import find_reference, parse_time, read_log
-    from pipeline.monitor import compare, summarize
-    from pipeline.monitor_page import write_page
+    from pipeline.monitoring.logbook import find_reference, parse_time, read_log
+    from pipeline.monitoring.monitor import compare, summarize
+    from pipeline.monitoring.monitor_page import write_page
 
     try:
         settings = load_params(params).monitor

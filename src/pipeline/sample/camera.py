@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pipeline.sample.features import draw_brow, draw_eye, draw_mouth, draw_nostr
 from pipeline.sample.head import draw_head, outline
 from pipeline.sample.pen import Pen, Pose, ellipse, smooth
 from pipeline.sample.person import Person
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 # Where the hair in front of the head ends, from ear to ear, by hairstyle.
 HAIRLINES = {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sample.colour import Colour
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 Points = NDArray[np.float64]
 

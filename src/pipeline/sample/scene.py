@@ -11,7 +11,7 @@ from pipeline.sample.expression import random_expression
 from pipeline.sample.figure import draw_back, draw_face
 from pipeline.sample.pen import Pose
 from pipeline.sample.person import Person, random_person
-from pipeline.transforms import Image
+from pipeline.vision.transforms import Image
 
 PHONE = Camera(noise=2.0, blur=0.8, quality=85)
 

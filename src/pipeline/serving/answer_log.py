@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.answer_table import tabulate
-from pipeline.answers import Answered
 from pipeline.errors import PipelineError
 from pipeline.files import written_whole
+from pipeline.inference.answer_table import tabulate
+from pipeline.inference.answers import Answered
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 

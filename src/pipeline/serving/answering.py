@@ -8,21 +8,21 @@ import numpy as np
 from anyio.to_thread import run_sync
 from numpy.typing import NDArray
 
-from pipeline.answers import Answered, Look, now
-from pipeline.card_files import Card
-from pipeline.cores import count_cores
-from pipeline.explain import Explanation, NoFaceError, UnexplainableError, explain
-from pipeline.faces import Face
-from pipeline.mirroring import averaged, shown
-from pipeline.options import ExplainOptions, Form, ImageOptions, VideoOptions
-from pipeline.predictor import NO_FACE, Predictor
+from pipeline.inference.answers import Answered, Look, now
+from pipeline.inference.card_files import Card
+from pipeline.inference.cores import count_cores
+from pipeline.inference.explain import Explanation, NoFaceError, UnexplainableError, explain
+from pipeline.inference.mirroring import averaged, shown
+from pipeline.inference.options import ExplainOptions, Form, ImageOptions, VideoOptions
+from pipeline.inference.predictor import NO_FACE, Predictor
+from pipeline.inference.watching import Watch
 from pipeline.serving.errors import OverloadedError
 from pipeline.serving.following import CurrentModel
 from pipeline.serving.meters import State, count_answer, timed
 from pipeline.serving.remote import RemoteNetwork
 from pipeline.serving.session import Seen
-from pipeline.transforms import Image, decode, decodes_at_once
-from pipeline.watching import Watch
+from pipeline.vision.faces import Face
+from pipeline.vision.transforms import Image, decode, decodes_at_once
 
 if TYPE_CHECKING:
     from pipeline.serving.answer_log import AnswerLog

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from pipeline.options import ImageOptions, NoJsonError, OptionError, read_json
+from pipeline.inference.options import ImageOptions, NoJsonError, OptionError, read_json
 
 # As browsers make it of a canvas or a file (RFC 2397); no other data: URL is taken.
 DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII | re.IGNORECASE)

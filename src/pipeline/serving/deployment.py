@@ -8,16 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cores import count_threads
 from pipeline.errors import PipelineError
-from pipeline.pointer import READY_MADE, choose_model
-from pipeline.screening import load_rule
+from pipeline.inference.cores import count_threads
+from pipeline.inference.pointer import READY_MADE, choose_model
+from pipeline.inference.screening import load_rule
+from pipeline.inference.variants import FULL, offers_file
 from pipeline.serving.keeper import keep
 from pipeline.serving.live import load_limits
 from pipeline.serving.protection.chain import who_may_ask
 from pipeline.serving.protection.exposure import KEYS, Exposure
 from pipeline.serving.slots import SLOTS, Served, Slots, write_slots
-from pipeline.variants import FULL, offers_file
 
 if TYPE_CHECKING:
     from pipeline.serving.answer_log import AnswerLog

@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.card_files import Card
-from pipeline.explain import Explanation, NoFaceError, UnexplainableError
-from pipeline.options import (
+from pipeline.inference.card_files import Card
+from pipeline.inference.explain import Explanation, NoFaceError, UnexplainableError
+from pipeline.inference.options import (
     ExplainOptions,
     Form,
     ImageOptions,
@@ -43,8 +43,8 @@ from pipeline.serving.uploads import (
     read_video,
     too_large,
 )
-from pipeline.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
-from pipeline.video import UnsupportedVideoError, VideoError, VideoTooLargeError
+from pipeline.vision.transforms import ImageError, ImageTooLargeError, UnsupportedImageError
+from pipeline.vision.video import UnsupportedVideoError, VideoError, VideoTooLargeError
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import numpy as np
 from anyio.to_thread import run_sync
 
 from pipeline.errors import PipelineError
-from pipeline.predictor import Predictor
+from pipeline.inference.predictor import Predictor
 from pipeline.serving.deployment import choose_served, slots_file, stamps_of
 from pipeline.serving.lifeline import TROUBLE
 from pipeline.serving.remote import RemoteNetwork
 from pipeline.serving.slots import Served, read_slots, write_slots
-from pipeline.transforms import encode
+from pipeline.vision.transforms import encode
 
 log = logging.getLogger("bentoml.serve")  # BentoML shows this one
 

@@ -14,8 +14,8 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pipeline.environment import load_settings
-from pipeline.options import ImageOptions, LiveOptions, NoJsonError, OptionError, read_json
+from pipeline.inference.environment import load_settings
+from pipeline.inference.options import ImageOptions, LiveOptions, NoJsonError, OptionError, read_json
 from pipeline.serving.protection.rates import spend
 from pipeline.serving.session import Seen, Session
 

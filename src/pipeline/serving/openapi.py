@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from pipeline.inference.options import ExplainOptions, FaceOptions, ImageOptions, VideoOptions
 from pipeline.labels import LABELS
-from pipeline.options import ExplainOptions, FaceOptions, ImageOptions, VideoOptions
 from pipeline.serving.openapi_live import live_answer, live_operation
 from pipeline.serving.openapi_options import BODIES, parameters
 from pipeline.serving.openapi_video import EXAMPLE, SHARE, VIDEO_ANSWER

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.options import LiveOptions
+from pipeline.inference.options import LiveOptions
 from pipeline.serving.bodies import BatchBody, ImageBody
 
 

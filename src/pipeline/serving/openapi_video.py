@@ -1,7 +1,7 @@
 """What the endpoint promises for videos, as parts of its OpenAPI document."""
 
+from pipeline.inference.screening import LEVELS, Rule, screen
 from pipeline.labels import LABELS
-from pipeline.screening import LEVELS, Rule, screen
 
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 COUNT = {"type": "integer", "minimum": 0}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.parts import IN_CACHE, MAX_BATCH
+from pipeline.inference.parts import IN_CACHE, MAX_BATCH
 from pipeline.serving.gathering import Gathered
 from pipeline.serving.lifeline import Lifeline
 from pipeline.serving.meters import timed
@@ -54,7 +54,7 @@ class RemoteNetwork:
         await self._client.call("empty", slot=slot)
 
     async def warm_up(self, slot: str, size: int) -> dict[str, Any]:
-        """Send it some faces (size, size, 3); return what computes them, a `pipeline.runtimes.Computation`."""
+        """Send it some faces (size, size, 3); return the `pipeline.inference.runtimes.Computation` that answers."""
         for _ in range(WARM_UP_CALLS):
             await self._client.call(f"classify_{slot}", np.zeros((1, size, size, 3), np.uint8))
         return await self._client.call("computation", slot=slot)

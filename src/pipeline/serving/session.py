@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.faces import Face
-from pipeline.options import LiveOptions
-from pipeline.predictor import describe_face
-from pipeline.tracks import Tracker
+from pipeline.inference.options import LiveOptions
+from pipeline.inference.predictor import describe_face
+from pipeline.vision.faces import Face
+from pipeline.vision.tracks import Tracker
 
 NO_FACE = "no face was found in this frame"
 

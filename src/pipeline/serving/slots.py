@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline.files import read_json, write_json
-from pipeline.pointer import Pointer
-from pipeline.predictor import Predictor
-from pipeline.runtimes import choose_runtime
-from pipeline.variants import FULL, find_variant, variant_file
+from pipeline.inference.pointer import Pointer
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.runtimes import choose_runtime
+from pipeline.inference.variants import FULL, find_variant, variant_file
 
 SLOTS = ("a", "b")
 

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.labels import LABELS
 from pipeline.sources.parts import Lines
 from pipeline.sources.picture import NativeSplit, Picture, Place, Reason, Source
-from pipeline.transforms import encode
+from pipeline.vision.transforms import encode
 
 SPLITS: dict[str, NativeSplit] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 CSV_CODES = dict(zip("0123456", ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), strict=True))

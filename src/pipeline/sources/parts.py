@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
-from pipeline.raw import Entry, Raw
+from pipeline.sources.raw import Entry, Raw
 
 PICTURES, BYTES = 512, 2 << 20  # in a part, at most
 WHOLE_PICTURES = 16  # at most, where faces are searched for: that takes long

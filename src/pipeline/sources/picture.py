@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pipeline.errors import PipelineError
-from pipeline.raw import Raw
 from pipeline.sources.parts import Lines, Part, cut_files, cut_table
+from pipeline.sources.raw import Raw
 
 NativeSplit = Literal["train", "validation", "test", "none"]
 PICTURE_SUFFIXES = (

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipeline.clips import SCHEMA
 from pipeline.command import run
 from pipeline.files import written_whole
 from pipeline.labels import LABELS
 from pipeline.params import load_params
 from pipeline.sample.clip import draw_clips
+from pipeline.training.clips import SCHEMA
 from pipeline.zoo import ClipsParams
 
 logger = logging.getLogger(__name__)

@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import ensembles
 from pipeline.command import run
-from pipeline.ensembles import Answers
+from pipeline.datasets.tables import read_all_splits
 from pipeline.errors import PipelineError, did_you_mean
+from pipeline.evaluation import ensembles
+from pipeline.evaluation.ensembles import Answers
+from pipeline.evaluation.metrics import confusion, score_classes
+from pipeline.evaluation.pictures import draw_confusion
+from pipeline.evaluation.predictions import judged, read_predictions, score_datasets, score_faces, stack
 from pipeline.files import write_json
 from pipeline.labels import LABELS
-from pipeline.metrics import confusion, score_classes
 from pipeline.params import load_params
-from pipeline.pictures import draw_confusion
-from pipeline.predictions import judged, read_predictions, score_datasets, score_faces, stack
-from pipeline.tables import read_all_splits
 from pipeline.zoo import Zoo
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from pipeline.command import run
-from pipeline.comparison import decisions_by_weights, read_version, versions_page
+from pipeline.evaluation.comparison import decisions_by_weights, read_version, versions_page
 from pipeline.files import written_whole
 from pipeline.params import load_params
 

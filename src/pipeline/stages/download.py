@@ -5,15 +5,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pipeline import kaggle, sample
-from pipeline.archive import bring, pack
+from pipeline import sample
 from pipeline.command import run
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json, written_whole
 from pipeline.params import NO_PATHS, SampleParams, load_params
-from pipeline.raw import MANIFEST
-from pipeline.sources import SOURCES
+from pipeline.sources import SOURCES, kaggle
+from pipeline.sources.archive import bring, pack
 from pipeline.sources.fingerprint import fingerprint
+from pipeline.sources.raw import MANIFEST
 
 logger = logging.getLogger(__name__)
 

@@ -9,30 +9,30 @@ import pandas as pd
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pipeline import tracking
-from pipeline.checkpoint import Checkpoint, load_checkpoint
 from pipeline.command import run
-from pipeline.curves import read_curves
-from pipeline.diagrams import draw_diagrams
+from pipeline.datasets.images import read_images
+from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
+from pipeline.evaluation.curves import read_curves
+from pipeline.evaluation.diagrams import draw_diagrams
+from pipeline.evaluation.gallery import choose_answers, choose_mistakes, draw_answers, draw_mistakes
+from pipeline.evaluation.metrics import score_classes
+from pipeline.evaluation.pictures import draw_curves
+from pipeline.evaluation.predictions import judged, of_classes, own_faces, score_datasets, score_faces, stack
+from pipeline.evaluation.reliability import measure_calibration
+from pipeline.evaluation.robustness import measure_robustness
+from pipeline.evaluation.scorecard import version_page
+from pipeline.evaluation.slices import check_columns, describe, score_slices
+from pipeline.evaluation.views import answer
 from pipeline.files import write_json, written_whole
-from pipeline.gallery import choose_answers, choose_mistakes, draw_answers, draw_mistakes
-from pipeline.images import read_images
 from pipeline.labels import LABELS
-from pipeline.loading import Faces
-from pipeline.metrics import score_classes
+from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
 from pipeline.params import EvaluateParams, load_params
-from pipeline.pictures import draw_curves
-from pipeline.predictions import judged, of_classes, own_faces, score_datasets, score_faces, stack
 from pipeline.recipes import Recipe
-from pipeline.reliability import measure_calibration
-from pipeline.robustness import measure_robustness
-from pipeline.scorecard import version_page
-from pipeline.slices import check_columns, describe, score_slices
+from pipeline.registry import tracking
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_answers
-from pipeline.tables import read_split
-from pipeline.views import answer
+from pipeline.training.loading import Faces
 
 logger = logging.getLogger(__name__)
 

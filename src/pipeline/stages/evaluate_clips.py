@@ -8,20 +8,20 @@ import pandas as pd
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipeline import tracking
-from pipeline.checkpoint import Checkpoint, load_checkpoint
-from pipeline.clips import Clips, read_clips
 from pipeline.command import run
-from pipeline.diagrams import draw_diagrams
 from pipeline.errors import PipelineError
+from pipeline.evaluation.diagrams import draw_diagrams
+from pipeline.evaluation.metrics import score_classes
+from pipeline.evaluation.predictions import score_faces, stack
+from pipeline.evaluation.reliability import measure_calibration
+from pipeline.evaluation.scorecard import version_page
+from pipeline.evaluation.views import Kind, answer
 from pipeline.files import write_json, written_whole
-from pipeline.metrics import score_classes
+from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
 from pipeline.params import EvaluateParams, load_params
-from pipeline.predictions import score_faces, stack
 from pipeline.recipes import CLIPS
-from pipeline.reliability import measure_calibration
-from pipeline.scorecard import version_page
-from pipeline.views import Kind, answer
+from pipeline.registry import tracking
+from pipeline.training.clips import Clips, read_clips
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.command import run
-from pipeline.corrections import Corrections, Outcome, read_corrections
-from pipeline.engines import ENGINES
+from pipeline.datasets.corrections import Corrections, Outcome, read_corrections
+from pipeline.datasets.engines import ENGINES
+from pipeline.datasets.harmonization import harmonize_part, open_detector
+from pipeline.datasets.tables import SCHEMA, STORAGE
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
-from pipeline.harmonization import harmonize_part, open_detector
 from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, load_params
-from pipeline.raw import open_raw
 from pipeline.sources import SOURCES
 from pipeline.sources.numbering import doubt_counts
 from pipeline.sources.picture import ELSEWHERE
-from pipeline.tables import SCHEMA, STORAGE
+from pipeline.sources.raw import open_raw
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def harmonize(
             were drawn. Written whole, or not at all.
         labels: native label to one of the seven, or to another name, which drops the picture.
         params: face detection, for datasets of whole pictures, and the smallest face.
-        engine: who does the work, one of `pipeline.engines.ENGINES`; the rows are the same.
+        engine: who does the work, one of `pipeline.datasets.engines.ENGINES`; the rows are the same.
         corrections: what a person decided about labels of the dataset.
 
     Returns:

@@ -11,11 +11,11 @@ import pandas as pd
 import typer
 
 from pipeline.command import run
+from pipeline.datasets.tables import open_faces, read_all_splits
 from pipeline.errors import PipelineError
 from pipeline.files import read_output, sha256_of, write_json
 from pipeline.params import load_params
 from pipeline.recipes import CLIPS
-from pipeline.tables import open_faces, read_all_splits
 
 
 def inputs(datasets: tuple[str, ...], faces: Path, splits: Path) -> dict[str, str]:

@@ -6,18 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.bento import build_bento
-from pipeline.checkpoint import load_checkpoint
 from pipeline.command import run
+from pipeline.datasets.images import read_images
+from pipeline.datasets.tables import read_split
 from pipeline.files import write_json
-from pipeline.formats import open_formats
-from pipeline.images import read_images
-from pipeline.offering import Faces, offer_variants
+from pipeline.inference.pointer import find_model, read_pointer
+from pipeline.inference.predictor import Predictor
+from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.packaging.bento import build_bento
+from pipeline.packaging.formats import open_formats
+from pipeline.packaging.offering import Faces, offer_variants
+from pipeline.packaging.parity import prove_parity, some_of
 from pipeline.params import PackageParams, load_params
-from pipeline.parity import prove_parity, some_of
-from pipeline.pointer import find_model, read_pointer
-from pipeline.predictor import Predictor
-from pipeline.tables import read_split
 
 logger = logging.getLogger(__name__)
 

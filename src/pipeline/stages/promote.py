@@ -8,19 +8,19 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from pipeline import history, registry, tracking
-from pipeline.checkpoint import load_checkpoint
 from pipeline.command import run
-from pipeline.decisions import render_report
+from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
-from pipeline.evidence import Evidence, Forced
+from pipeline.evaluation.predictions import judged_split, read_predictions
 from pipeline.files import read_output, write_json, written_whole
-from pipeline.gatekeeper import Gatekeeper
+from pipeline.inference.pointer import Pointer, move_pointer, read_pointer
+from pipeline.networks.checkpoint import load_checkpoint
 from pipeline.params import load_params
-from pipeline.pointer import Pointer, move_pointer, read_pointer
-from pipeline.predictions import judged_split, read_predictions
-from pipeline.record import keep_record, restore
-from pipeline.tables import read_split
+from pipeline.promotion.decisions import render_report
+from pipeline.promotion.evidence import Evidence, Forced
+from pipeline.promotion.gatekeeper import Gatekeeper
+from pipeline.registry import history, registry, tracking
+from pipeline.registry.record import keep_record, restore
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline.command import run
-from pipeline.duplicates import group_pictures
+from pipeline.datasets.duplicates import group_pictures
+from pipeline.datasets.holdout import hold_out
+from pipeline.datasets.tables import read_faces, read_origin
 from pipeline.files import write_json, written_whole
-from pipeline.holdout import hold_out
 from pipeline.params import SplitParams, load_params
-from pipeline.tables import read_faces, read_origin
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,11 @@ def split(faces: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
     """Assign every face to a split.
 
     Official splits are kept. A dataset without an official validation split gets one cut off its training faces; one
-    without any split is cut three ways; both by whole people and pictures, stratified by label (`pipeline.holdout`).
-    Then no picture stands in two splits, also not cropped or compressed in another way (`pipeline.duplicates`): test
-    wins over validation, validation over train. An evaluation face stays and is marked as leaked, its training copies
-    go; so do training copies that disagree about the label, unless one label has a majority of at least three.
+    without any split is cut three ways; both by whole people and pictures, stratified by label (see
+    `pipeline.datasets.holdout`). Then no picture stands in two splits, also not cropped or compressed in another way
+    (see `pipeline.datasets.duplicates`): test wins over validation, validation over train. An evaluation face stays and
+    is marked as leaked, its training copies go; so do training copies that disagree about the label, unless one label
+    has a majority of at least three.
 
     Args:
         faces: columns `face_id, dataset, label, native_split, person, pixel_sha256, phash`.

@@ -15,27 +15,28 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
-from pipeline import processes, tracking
-from pipeline.calibration import calibrate
-from pipeline.checkout import checked_out
-from pipeline.checkpoint import WEIGHTS, save_checkpoint
-from pipeline.clips import open_data
 from pipeline.command import run
-from pipeline.data import RecipeData
+from pipeline.datasets.tables import read_origin
 from pipeline.errors import PipelineError
 from pipeline.files import NO_ROOM, read_output, sha256_of, written_whole
-from pipeline.launch import count_wanted, launch
-from pipeline.memory import GO_ON, within_memory
-from pipeline.model import Averaging, ExpressionModel, choose_precision
-from pipeline.networks import ExpressionNetwork, first_weights
-from pipeline.outbox import Outbox
+from pipeline.networks.checkpoint import WEIGHTS, save_checkpoint
+from pipeline.networks.network import ExpressionNetwork, first_weights
+from pipeline.networks.recurrent import build_network
 from pipeline.params import Params, TrainParams, load_params
-from pipeline.parents import Parents, find_parents
-from pipeline.progress import Stopwatch
 from pipeline.recipes import Recipe
-from pipeline.recurrent import build_network
-from pipeline.tables import read_origin
-from pipeline.trainer import LAST, build_checkpoints, build_trainer, quiet
+from pipeline.registry import tracking
+from pipeline.registry.checkout import checked_out
+from pipeline.training import processes
+from pipeline.training.calibration import calibrate
+from pipeline.training.clips import open_data
+from pipeline.training.data import RecipeData
+from pipeline.training.launch import count_wanted, launch
+from pipeline.training.memory import GO_ON, within_memory
+from pipeline.training.model import Averaging, ExpressionModel, choose_precision
+from pipeline.training.outbox import Outbox
+from pipeline.training.parents import Parents, find_parents
+from pipeline.training.progress import Stopwatch
+from pipeline.training.trainer import LAST, build_checkpoints, build_trainer, quiet
 
 logger = logging.getLogger(__name__)
 

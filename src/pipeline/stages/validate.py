@@ -8,15 +8,21 @@ from typing import Any
 import pandas as pd
 
 from pipeline.command import run
+from pipeline.datasets.expectations import (
+    check,
+    class_expectations,
+    face_expectations,
+    schema_expectations,
+    split_expectations,
+)
+from pipeline.datasets.quality import look_at
+from pipeline.datasets.report import data_page
+from pipeline.datasets.tables import SCHEMA, iter_faces, read_all_splits, read_types
 from pipeline.errors import PipelineError
-from pipeline.expectations import check, class_expectations, face_expectations, schema_expectations, split_expectations
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.params import ValidateParams, load_params
-from pipeline.quality import look_at
-from pipeline.report import data_page
 from pipeline.sources import SOURCES
-from pipeline.tables import SCHEMA, iter_faces, read_all_splits, read_types
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +33,13 @@ def validate(
     """Check the faces of all datasets together with their splits.
 
     Args:
-        faces: the tables of `harmonize`, one below the other, as `pipeline.quality.look_at` returns them.
+        faces: the tables of `harmonize`, one below the other, as `pipeline.datasets.quality.look_at` returns them.
         splits: the table of `split`.
         params: sizes and counts to be met.
         maps: by dataset, what its native labels mean.
 
     Returns:
-        one dict an expectation, as `pipeline.expectations.check` describes it.
+        one dict an expectation, as `pipeline.datasets.expectations.check` describes it.
     """
     table = faces.merge(splits[["face_id", "split", "group"]], on="face_id", how="left")
     used = table[table.split != "none"]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params, SweepParams
-from pipeline.parents import Parents, find_parents
 from pipeline.recipes import Recipe
 from pipeline.stages.inputs import inputs
 from pipeline.sweep.dimension import Values
 from pipeline.sweep.keys import change
 from pipeline.sweep.space import Space
+from pipeline.training.parents import Parents, find_parents
 
 FACES, SPLITS = Path("data/faces"), Path("data/splits.parquet")
 INPUTS, MODELS = Path("data/inputs"), Path("models")

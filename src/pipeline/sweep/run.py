@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 from optuna.trial import TrialState
 
-from pipeline import tracking
 from pipeline.errors import PipelineError
 from pipeline.files import written_whole
+from pipeline.registry import tracking
 from pipeline.sweep.plan import Plan
 from pipeline.sweep.plots import draw_sweep
 from pipeline.sweep.report import paste, ranked

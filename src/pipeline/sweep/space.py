@@ -6,12 +6,12 @@ from typing import Any
 import yaml
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from pipeline.augment import augmentation_of
 from pipeline.errors import PipelineError
-from pipeline.networks import check_backbone
+from pipeline.networks.network import check_backbone
 from pipeline.recipes import Recipe, Scale
 from pipeline.sweep.dimension import WAYS, Values, read_dimension
 from pipeline.sweep.keys import change, look_up
+from pipeline.training.augment import augmentation_of
 
 UNSCORED = {"at_sample", "tta", "compile"}  # what a recipe that runs may say without another validation score
 

@@ -14,16 +14,16 @@ from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 from pytorch_lightning.callbacks import Callback
 
-from pipeline import tracking
-from pipeline.augment import augmentation_of
-from pipeline.clips import open_data
 from pipeline.errors import NotFiniteError, PipelineError
 from pipeline.files import written_whole
-from pipeline.networks import check_network
-from pipeline.outbox import Outbox
+from pipeline.networks.network import check_network
 from pipeline.recipes import Recipe
+from pipeline.registry import tracking
 from pipeline.stages.train import train
 from pipeline.sweep.plan import FACES, SPLITS, Plan
+from pipeline.training.augment import augmentation_of
+from pipeline.training.clips import open_data
+from pipeline.training.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 

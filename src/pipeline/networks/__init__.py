@@ -1,0 +1,1 @@
+"""The networks, and checkpoints, which are how trained ones are kept."""

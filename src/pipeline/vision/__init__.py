@@ -1,0 +1,1 @@
+"""Pictures and videos, and the faces on them: no torch, MLflow or DVC."""
