@@ -27,6 +27,14 @@ def test_the_seed_decides():
     assert (first != other).any()
 
 
+def test_each_step_draws_for_itself():
+    augment = build_augmentation([{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}], image_size=48)
+    ways = [FACE, FACE[:, ::-1], FACE[::-1], FACE[::-1, ::-1]]
+    changed = [augment(image=FACE)["image"] for _ in range(400)]
+    shares = [np.mean([(face == way).all() for face in changed]) for way in ways]
+    assert shares == pytest.approx([0.25] * 4, abs=0.08)
+
+
 @pytest.mark.parametrize(
     ("step", "named"),
     [

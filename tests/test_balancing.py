@@ -51,6 +51,14 @@ def test_copies_are_changed_once_and_for_all(tmp_path, monkeypatch, most_bytes):
     assert torch.equal(by_processes, first)
 
 
+def test_each_change_of_a_copy_is_drawn_for_itself():
+    flips = ({"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}})
+    copies = Copies(np.arange(400), Balance(faces_per_class=1, augment=flips), 2, seed=0)
+    face = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    first = [copies(face, number)[0, 0, 0] for number in range(400)]  # which of the four corners that was
+    assert np.bincount(first)[[0, 3, 6, 9]] / 400 == pytest.approx([0.25] * 4, abs=0.08)
+
+
 def test_a_seed_chooses_copies_and_changes(tmp_path):
     tables, said = write_tables(tmp_path), recipe(balance={"faces_per_class": 6, "augment": [TURN]})
     one, same, other = (FaceData(said, *tables, seed=seed).train_faces for seed in (0, 0, 1))

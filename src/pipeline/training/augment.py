@@ -1,5 +1,6 @@
 """Random changes to training faces, built from a recipe's list of albumentations transforms."""
 
+import random
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,7 @@ def augmentation_of(recipe: Recipe, seed: int = 0) -> albumentations.Compose:
                 f"augment gives faces of {height}x{width} pixels, and {recipe.backbone} is built for those of "
                 f"{side}x{side}"
             )
-        augment.set_random_seed(seed)
+        seed_augmentation(augment, seed)
     return augment
 
 
@@ -61,8 +62,18 @@ def build_augmentation(
         raise PipelineError(
             f"augment gives faces of {said} pixels; crop all of them (p: 1.0, augment_share: 1) or none"
         )
-    augment.set_random_seed(seed)
+    seed_augmentation(augment, seed)
     return augment
+
+
+def seed_augmentation(augment: albumentations.Compose, seed: int) -> None:
+    """Seed the random changes of an augmentation, all of whose steps draw from one sequence.
+
+    albumentations' `set_random_seed` gives each step a sequence of its own from the same seed, so steps that draw as
+    many numbers draw the same ones: faces would be made grey only where they are mirrored.
+    """
+    augment.seed = seed
+    augment.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 def _sizes(augment: albumentations.Compose, image_size: int) -> set[tuple[int, ...]]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.recipes import Balance
-from pipeline.training.augment import build_augmentation
+from pipeline.training.augment import build_augmentation, seed_augmentation
 from pipeline.vision.transforms import Image
 
 Rows = NDArray[np.intp]
@@ -61,5 +61,5 @@ class Copies:
     def __call__(self, face: Image, number: int) -> Image:
         """Return copy `number` of its face (side, side, 3)."""
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        self._change.set_random_seed(seed)
+        seed_augmentation(self._change, seed)
         return self._change(image=face)["image"]

@@ -15,7 +15,7 @@ from pipeline.datasets.tables import read_split
 from pipeline.errors import PipelineError
 from pipeline.recipes import Recipe
 from pipeline.training import processes
-from pipeline.training.augment import augmentation_of
+from pipeline.training.augment import augmentation_of, seed_augmentation
 from pipeline.training.balancing import Copies, balance
 from pipeline.training.batches import EpochSampler, Shares
 from pipeline.training.loading import Batch, Examples, Faces
@@ -81,7 +81,7 @@ class RecipeData(pl.LightningDataModule):
         """Let the random changes to the training faces follow from the seed and the epoch's number alone."""
         augment: Any = self.train_faces.augment
         if augment:
-            augment.set_random_seed(processes.own_seed(processes.epoch_seed(self.seed, epoch)))
+            seed_augmentation(augment, processes.own_seed(processes.epoch_seed(self.seed, epoch)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold: the epoch that comes next; it is written at the end of one."""
@@ -151,4 +151,4 @@ def _draw_its_own_changes(process: int) -> None:
     """Seed the random changes of a loading process: each begins as a copy, and all would draw the same."""
     info: Any = get_worker_info()  # there is one: this is such a process
     if augment := info.dataset.augment:
-        augment.set_random_seed(int(np.random.SeedSequence([augment.seed, process]).generate_state(1)[0]))
+        seed_augmentation(augment, int(np.random.SeedSequence([augment.seed, process]).generate_state(1)[0]))
