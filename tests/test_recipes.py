@@ -1,12 +1,16 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from pipeline.params import load_params
 from pipeline.recipes import Recipe, smallest_backbone
+from pipeline.training.augment import augmentation_of, build_augmentation
 
-RECIPES = load_params(Path(__file__).parents[1] / "params.yaml").recipes
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+RECIPES, ZOO = PARAMS.recipes, PARAMS.zoo.recipes
 
 # What the reports say about each version; what a row leaves out is as in `DEFAULT`.
 DEFAULT: dict[str, Any] = {
@@ -53,7 +57,7 @@ REPORTED: dict[str, dict[str, Any]] = {
         "epochs": 50,
         "patience": 3,
         "stages": (20, 35, 40, 50),
-        "augment": ["HorizontalFlip", "Affine", "RandomBrightnessContrast"],
+        "augment": ["HorizontalFlip", "Affine", "ColorJitter"],
     },
     "v3": {
         "data": ("rafdb",),
@@ -161,6 +165,41 @@ def test_version_is_as_reported(version: str) -> None:
     assert facts(RECIPES[version]) == {**DEFAULT, **REPORTED[version]}
     assert RECIPES[version].pretrained
     assert RECIPES[version].image_size == 224
+
+
+def test_only_v3_starts_from_more_than_imagenet() -> None:
+    named = {
+        name: recipe.backbone.partition(".")[2] for name, recipe in {**RECIPES, **ZOO}.items() if recipe.pretrained
+    }
+    more = {name for name, weights in named.items() if any(data in weights for data in ("in21k", "in22k", "jft"))}
+    assert more == {"v3", "vit"}  # of ViT's weights nothing is reported
+    assert all("in1k" in weights for weights in named.values())
+
+
+@pytest.mark.parametrize("grey", [20, 100])
+def test_v2_makes_a_face_half_to_one_and_a_half_times_as_bright(grey: int) -> None:
+    augment = augmentation_of(RECIPES["v2"])
+    face = np.full((48, 48, 3), grey, np.uint8)
+    seen = [augment(image=face)["image"].mean() for _ in range(100)]
+    assert 0.5 * grey - 1 <= min(seen) < 0.6 * grey
+    assert 1.4 * grey < max(seen) <= 1.5 * grey + 1
+
+
+@pytest.mark.parametrize("steps", [ZOO["separable_cnn"].augment, ZOO["separable_cnn"].balance.augment])
+def test_the_zooms_of_the_separable_cnn_keep_what_is_round_round(steps: tuple[dict[str, dict[str, Any]], ...]) -> None:
+    augment = build_augmentation([step for step in steps if "Affine" in step], image_size=96)
+    disc = cv2.circle(np.zeros((96, 96, 3), np.uint8), (48, 48), 20, (255, 255, 255), -1)
+    for _ in range(50):
+        shortest, longest = np.linalg.eigvalsh(np.cov(np.nonzero(augment(image=disc)["image"][..., 0] > 127)))
+        assert shortest > 0.9 * longest
+
+
+def test_brightness_and_contrast_of_the_separable_cnn_are_drawn_each_for_itself() -> None:
+    steps = ZOO["separable_cnn"].balance.augment
+    augment = build_augmentation([step for step in steps if "RandomBrightnessContrast" in step], image_size=48)
+    face = np.random.default_rng(0).integers(60, 180, (48, 48, 3), np.uint8)
+    as_it_was = np.mean([(augment(image=face)["image"] == face).all() for _ in range(300)])
+    assert as_it_was == pytest.approx(0.3**2, abs=0.05)
 
 
 def test_schedules_have_the_reported_periods() -> None:

@@ -7,7 +7,7 @@ from pipeline.pages.templates import lasting, plain, rough
 @pytest.mark.parametrize(
     "text",
     [
-        "tf_efficientnet_b4.ns_jft_in1k",
+        "tf_efficientnet_b4.aa_in1k",
         "_all_ of *it*, `code` & <b>",
         "[a](b), scale [0.8, 1.2]",
         r"C:\d &amp; x",
