@@ -68,6 +68,12 @@ def test_a_crop_that_some_faces_get_and_a_resizing_that_all_get_make_a_batch():
     assert build_augmentation(steps, image_size=48)(image=FACE)["image"].shape == (48, 48, 3)
 
 
+@pytest.mark.parametrize("step", [{"Normalize": {"p": 0.1}}, {"ToFloat": {}}, {"ToGray": {"num_output_channels": 1}}])
+def test_what_makes_faces_into_other_numbers_is_refused(step):
+    with pytest.raises(PipelineError, match="networks take RGB in bytes, which they normalize themselves"):
+        build_augmentation([{"HorizontalFlip": {}}, step], image_size=48)
+
+
 def test_a_crop_that_is_larger_than_the_faces_is_refused():
     with pytest.raises(PipelineError, match="augment can not change faces of 48 pixels"):
         build_augmentation([{"RandomCrop": {"height": 200, "width": 200, "p": 1.0}}], image_size=48)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pipeline.errors import PipelineError
 from pipeline.networks.backbones import has_fixed_size
 from pipeline.recipes import Recipe
+from pipeline.vision.transforms import Image
 
 TRIES = 8  # of transforms that draw the size of what they give
 
@@ -52,8 +53,8 @@ def build_augmentation(
         a callable for RGB uint8 arrays (height, width, 3).
 
     Raises:
-        PipelineError: for a transform that albumentations does not have, an argument that it would ignore, or a crop
-            that only some faces get, so that they make no batch.
+        PipelineError: for a transform that albumentations does not have, an argument that it would ignore, a crop that
+            only some faces get, so that they make no batch, or what makes them into other numbers than RGB in bytes.
     """
     augment = albumentations.Compose([_build(step, image_size) for step in steps], p=share, seed=seed)
     sizes = _sizes(augment, image_size)
@@ -82,15 +83,23 @@ def _sizes(augment: albumentations.Compose, image_size: int) -> set[tuple[int, .
     ways = [[], always] if augment.p < 1 else [always]  # as few steps as may be, and below all of them
     face = np.zeros((image_size, image_size, 3), np.uint8)
     try:
-        sizes = {albumentations.Compose(way)(image=face)["image"].shape[:2] for way in ways for _ in range(TRIES)}
-        for _ in range(TRIES):
-            changed = face
-            for step in augment.transforms:
-                changed = step(image=changed, force_apply=True)["image"]
-            sizes.add(changed.shape[:2])
+        changed = [albumentations.Compose(way)(image=face)["image"] for way in ways for _ in range(TRIES)]
+        changed += [_changed_by_all(augment, face) for _ in range(TRIES)]
     except Exception as error:  # each transform raises its own kinds
         raise PipelineError(f"augment can not change faces of {image_size} pixels ({error})") from error
-    return sizes
+    for image in changed:
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise PipelineError(
+                f"augment gives faces of type {image.dtype} and shape {image.shape}, and networks take RGB in bytes, "
+                "which they normalize themselves; take out what makes faces into other numbers, as Normalize does"
+            )
+    return {image.shape[:2] for image in changed}
+
+
+def _changed_by_all(augment: albumentations.Compose, face: Image) -> Image:
+    for step in augment.transforms:
+        face = step(image=face, force_apply=True)["image"]
+    return face
 
 
 def _build(step: Step, image_size: int) -> albumentations.BasicTransform:
