@@ -78,6 +78,8 @@ def test_recipe_itself_is_a_point_of_the_space_or_not():
         (["mixup"], "there is no key and value; write KEY=VALUES"),
         (["mixup=0..1", "mixup=0..2"], "mixup stands there twice"),
         (["data=[[fer2013], [rafdb]]"], "it can not be varied: scores on other faces do not compare"),
+        (["leave_out=[[], [fear]]"], "it can not be varied: scores on other faces do not compare"),
+        (["one_against_rest=[null, happy]"], "it can not be varied: scores on other classes do not compare"),
         (["tta=[none, flip]"], "makes no difference to the validation score"),
         (["swa=[{start: 0.5}]"], "swa and ema both average the weights"),
         ([], "nothing is varied"),

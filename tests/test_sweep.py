@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 from imports import ROOT
 from tables import write_tables
-from training import set_param
+from training import set_param, train
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -26,7 +27,8 @@ from pipeline.sweep.plan import make_plan
 from pipeline.sweep.report import command, describe, paste, ranked
 from pipeline.sweep.run import run_sweep
 from pipeline.sweep.space import parse_vary
-from pipeline.sweep.study import open_study
+from pipeline.sweep.study import locked, next_trial, open_study
+from pipeline.training.parents import Parents
 
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
 VARY = ["optimizer.lr=log:1e-3..1e-1", "mixup=0..0.4"]
@@ -185,6 +187,40 @@ def test_what_can_not_be_built_fails_its_trial_and_not_the_sweep(place):
     study = run_sweep(plan)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
     assert "backbone_args: mobilenetv2_035 does not take" in study.trials[1].user_attrs["why"]
+
+
+def test_what_does_not_fit_its_parent_fails_its_trial_and_not_the_sweep(place):
+    plan = replace(plan_of("colour=[grey, rgb]", trials=2), parents=Parents(train(place, "v8")))
+    open_study(plan).enqueue_trial({"colour": "rgb"})
+    study = run_sweep(plan)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+    assert "has another backbone than the version that shall start from it" in study.trials[1].user_attrs["why"]
+
+
+def test_a_trial_that_died_while_its_values_were_drawn_is_given_up(place):
+    plan = plan_of(trials=2)
+    half = open_study(plan).ask()
+    half.suggest_float("mixup", 0, 0.4)
+    study = run_sweep(plan)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    assert study.trials[0].user_attrs["why"] == "its process died while its values were drawn"
+
+
+def test_a_trial_that_another_process_ends_meanwhile_is_not_taken(place, monkeypatch):
+    plan = plan_of()
+    study = open_study(plan)
+    with next_trial(study, plan) as begun:
+        pass
+    lock = locked
+
+    def ended_first(file, **how):
+        if file.parent.name == str(begun.number) and study.trials[begun.number].state.name == "RUNNING":
+            study.tell(begun.number, 0.5)
+        return lock(file, **how)
+
+    monkeypatch.setattr("pipeline.sweep.study.locked", ended_first)
+    with next_trial(study, plan) as following:
+        assert following.number == begun.number + 1
 
 
 def test_without_one_good_trial_the_sweep_says_why(place):

@@ -21,6 +21,8 @@ from pipeline.sweep.keys import change, look_up
 DIGITS = 4  # of a value that is tried, so that it can be read, and pasted as it was trained
 KEPT = {
     "data": "scores on other faces do not compare",
+    "leave_out": "scores on other faces do not compare",
+    "one_against_rest": "scores on other classes do not compare",
     "start_from": "a sweep begins where the version begins",
     "distil.teachers": "a sweep has the teachers of the version",
 }

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from mlflow import MlflowClient
@@ -13,15 +14,18 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 from pytorch_lightning.callbacks import Callback
+from safetensors.torch import load_file
 
 from pipeline.errors import NotFiniteError, PipelineError
 from pipeline.files import written_whole
-from pipeline.networks.network import check_network
+from pipeline.networks.network import check_network, first_weights
+from pipeline.networks.recurrent import build_network
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
 from pipeline.stages.train import train
 from pipeline.sweep.plan import FACES, SPLITS, Plan
 from pipeline.training.augment import augmentation_of
+from pipeline.training.balancing import Copies
 from pipeline.training.clips import open_data
 from pipeline.training.outbox import Outbox
 
@@ -72,7 +76,7 @@ class Attempt:
             the validation macro-F1 of each seed.
 
         Raises:
-            ValuesError: if the values do not go together.
+            ValuesError: if the values do not go together, or with the version that it starts from.
             NotFiniteError: if the loss is not finite.
             TrialPruned: if the first seed does worse than most trials did.
         """
@@ -80,6 +84,10 @@ class Attempt:
             recipe = self.plan.recipe(self.plan.space.values(self.trial.params))
             check_network(recipe)
             augmentation_of(recipe)
+            if recipe.balance:
+                Copies(np.empty(0, np.int64), recipe.balance, recipe.image_size, seed=0)
+            if start := self.plan.parents.start:
+                first_weights(build_network(recipe, pretrained=False), load_file(start.weights), start.weights)
         except PipelineError as error:
             raise ValuesError(str(error)) from error
         seeds = [self.plan.params.train.seed + number for number in range(self.plan.settings.seeds)]
