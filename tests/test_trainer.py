@@ -122,6 +122,17 @@ def test_a_training_that_had_stopped_is_not_resumed(tmp_path):
     assert fit(scores, StagedStopping((), 3), *build_checkpoints(recipe(), tmp_path), resume=tmp_path / LAST) == 4
 
 
+def test_a_training_whose_folder_was_moved_keeps_its_best_epoch(tmp_path):
+    scores = [0.1, 0.9, 0.2, 0.3]
+    fit(scores, *build_checkpoints(recipe(), tmp_path / "here"), epochs=2)
+    there = (tmp_path / "here").rename(tmp_path / "there")
+    best, last = build_checkpoints(recipe(), there)
+    assert fit(scores, best, last, resume=there / LAST) == 4
+    assert (best.best_model_path, float(best.best_model_score)) == (str(there / "best.ckpt"), pytest.approx(0.9))
+    assert torch.load(there / "best.ckpt", weights_only=True)["epoch"] == 1
+    assert sorted(file.name for file in there.iterdir()) == ["best.ckpt", LAST]
+
+
 def test_each_epoch_may_be_kept_and_a_second_time_takes_the_place_of_the_first(tmp_path):
     for _ in range(2):
         fit(FALLING[:2], *build_checkpoints(recipe(checkpoint_every=1), tmp_path / "work"))

@@ -129,15 +129,33 @@ class WholeCheckpoints(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
 
 
-class KeptCheckpoints(ModelCheckpoint):
+class Checkpoints(ModelCheckpoint):
+    """Lightning's, in a folder that may have been moved since: it would forget the best score, and look in the old one.
+
+    A checkpoint has whole paths in it. The files lie beside it wherever it is, under the same names.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the files that are in the folder now."""
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        here = {key: self._here(state_dict[key]) for key in paths}
+        best = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **here, "best_k_models": best, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        assert self.dirpath is not None
+        return str(Path(self.dirpath) / Path(path).name) if path else ""
+
+
+class KeptCheckpoints(Checkpoints):
     """Those that are kept for good; of a class of its own, since Lightning tells callbacks' states apart by that."""
 
 
 def build_checkpoints(recipe: Recipe, work: Path) -> list[ModelCheckpoint]:
     """Return what writes checkpoints into the folder of a training: the best, the last, and those to keep beside it."""
-    best = ModelCheckpoint(work, "best", monitor="validation/macro_f1", mode="max")
+    best = Checkpoints(work, "best", monitor="validation/macro_f1", mode="max")
     # With `save_last` it would be written where an epoch is better than those before, and only then.
-    last = ModelCheckpoint(work, Path(LAST).stem, enable_version_counter=False, save_on_train_epoch_end=True)
+    last = Checkpoints(work, Path(LAST).stem, enable_version_counter=False, save_on_train_epoch_end=True)
     if recipe.checkpoint_every is None:
         return [best, last]
     kept = KeptCheckpoints(
