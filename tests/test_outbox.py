@@ -1,10 +1,12 @@
 """Training beside a tracking server, a real one over HTTP, that dies."""
 
 import os
+import socket
 import sys
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from servers import Server, answers, free_port
 from training import set_param, train
 
@@ -73,6 +75,23 @@ def test_server_that_dies_and_comes_back_has_every_metric(workplace, server, mon
     history = tracking.connect().get_metric_history(run.info.run_id, "train/images_per_second")
     assert len(history) == epochs
     assert "system/cpu_utilization_percentage" in run.data.metrics  # looked at when the server was dead
+
+
+def test_server_that_is_silent_is_asked_once_and_not_waited_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(outbox, "PATIENCE", 1)
+    before = dict(os.environ)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes what it is sent, and never answers
+        client = MlflowClient(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        box = outbox.Outbox(client, "0" * 32, tmp_path / "unsent.jsonl")
+        for step in range(3):
+            box.log_metrics({"train/loss": 1.0}, step)
+        silent.settimeout(0)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert (tmp_path / "unsent.jsonl").read_text().count("train/loss") == 3
+    assert caplog.text.count("MLflow does not answer") == 1
+    assert dict(os.environ) == before
 
 
 def test_a_line_that_a_full_disk_cut_off_costs_no_other(workplace, server):

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 logger = logging.getLogger(__name__)
 
 PAUSE = 60.0  # seconds after which a server that did not answer is asked again
+PATIENCE = 5  # seconds that it has to answer while a training waits
 MOST = 1000  # metrics that MLflow takes at once
 
 
@@ -53,7 +56,8 @@ class Outbox(Logger):
         if time.monotonic() < self._not_before:
             return
         try:
-            self.send()
+            with impatient():
+                self.send()
         except MlflowException as error:
             self._not_before = time.monotonic() + PAUSE
             logger.warning("warning: MLflow does not answer; metrics wait in %s (%s)", self._file, _first_line(error))
@@ -67,6 +71,23 @@ class Outbox(Logger):
         for first in range(0, len(metrics), MOST):
             self._client.log_batch(self._run_id, metrics=metrics[first : first + MOST])
         self._file.unlink()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Ask the tracking server once, with little time to answer; a silent one would otherwise be waited for for minutes.
+
+    MLflow looks into the environment each time that it asks.
+    """
+    wanted = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    before = {name: os.environ[name] for name in wanted if name in os.environ}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name in wanted:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _first_line(error: Exception) -> str:
