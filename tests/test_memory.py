@@ -1,6 +1,7 @@
 """A network that runs out of memory, really raising what a GPU raises, trains on in smaller parts."""
 
 import os
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_what_begins_again_begins_with_the_same_weights(workplace, monkeypatch):
         parts = train(workplace, "v3").facts["batch_parts"]
     assert parts > 1
     assert torch.equal(first[0], first[1])
+
+
+def test_what_begins_again_has_let_go_of_the_network_before(workplace, monkeypatch):
+    begun, alive = [], []
+    begin = EpochLines.on_train_epoch_start
+
+    def look(self, trainer, *rest):
+        alive.append([network() is not None for network in begun])
+        if trainer.current_epoch == 0:
+            begun.append(weakref.ref(trainer.lightning_module))
+        begin(self, trainer, *rest)
+
+    monkeypatch.setattr(EpochLines, "on_train_epoch_start", look)
+    with refusing(4):
+        train(workplace, "v3")
+    assert alive[1] == [False]
 
 
 def test_out_of_memory_in_a_later_epoch_goes_on_from_the_checkpoint(workplace, monkeypatch, caplog):

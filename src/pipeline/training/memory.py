@@ -46,7 +46,9 @@ def within_memory(version: str, data: RecipeData, work: Path, train: Callable[[]
             return train()
         except torch.OutOfMemoryError as error:
             _halve(version, data, work, error)
-        # Here, and not above, nothing holds the error any more, and with it the frames that hold the tensors.
+        # Here, and not above, nothing holds the error any more, and with it the frames that hold the tensors; but for
+        # the data, which knows its trainer, and by it the model and its teachers.
+        data.trainer = None
         gc.collect()
         torch.cuda.empty_cache()
         if processes.count() > 1:
