@@ -5,11 +5,18 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.networks.network import ExpressionNetwork
 from pipeline.recipes import Recipe
-from pipeline.training.model import EpochAveraging, ExpressionModel, MovingAveraging
+from pipeline.training.model import (
+    EpochAveraging,
+    ExpressionModel,
+    MovingAveraging,
+    choose_precision,
+    mean_of_weights,
+)
 
 
 def recipe(**changes):
@@ -111,6 +118,46 @@ def test_gradients_are_clipped_to_the_norm_that_the_recipe_says():
     steps = [(new.detach() - old).norm() for new, old in zip(moved.network.parameters(), first, strict=True)]
     # Nesterov's first step is (1 + momentum) times the gradient.
     assert float(torch.linalg.vector_norm(torch.stack(steps))) == pytest.approx(1.9 * clip, rel=1e-3)
+
+
+def test_the_last_step_of_an_epoch_is_a_mean_of_the_batches_that_it_has():
+    class Gradients(pl.Callback):
+        def on_train_start(self, *_):
+            self.seen = []
+
+        def on_before_optimizer_step(self, trainer, pl_module, _):
+            self.seen.append(pl_module.network.head[-1].weight.grad.clone())
+
+    single, several = Gradients(), Gradients()
+    still = {"optimizer": {"name": "sgd", "lr": 1e-9}}
+    fit(model(**still), single, epochs=1)
+    fit(model(**still), several, epochs=1, accumulate_grad_batches=3)
+    expected = [torch.stack(single.seen[:3]).mean(0), single.seen[3]]
+    torch.testing.assert_close(several.seen, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_an_average_is_where_the_weights_are(monkeypatch):
+    averaging, trained = EpochAveraging(0), model()
+    averaging.setup(pl.Trainer(logger=False, accelerator="cpu"), trained, "fit")
+    averaging.on_fit_start(None, trained.to("meta"))  # as it goes to a GPU behind `setup`
+    assert {weight.device.type for weight in averaging._average_model.parameters()} == {"meta"}
+
+
+def test_the_mean_of_what_batch_norm_has_counted_is_the_last_count():
+    network = torch.nn.BatchNorm1d(1)
+    mean = AveragedModel(network, use_buffers=True, multi_avg_fn=mean_of_weights)
+    for count in (4, 5, 6):
+        network.num_batches_tracked.fill_(count)
+        network.running_mean.fill_(count)
+        mean.update_parameters(network)
+    assert (mean.module.num_batches_tracked, mean.module.running_mean) == (6, 5)
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_bf16_is_chosen_where_it_is_not_emulated(monkeypatch, native, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert choose_precision("auto") == chosen
 
 
 def test_swa_and_ema_exclude_each_other():

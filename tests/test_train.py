@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pytorch_lightning.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
 from safetensors.torch import load_file
 from tables import write_made_from, write_tables
 from training import set_param, set_scale, set_workers, stage_command, train, write_inputs
@@ -145,6 +146,27 @@ def test_a_training_that_ended_and_was_not_saved_gives_its_weights_when_it_is_re
             train(workplace, version)
     again = load_file(train(workplace, version).weights)
     assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_a_kill_right_behind_a_checkpoint_leaves_no_gap_in_the_curves(workplace, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    def die(_):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_LoggerConnector, "update_train_epoch_metrics", die)
+        with pytest.raises(KilledError):
+            train(workplace, "v3")
+    checkpoint = train(workplace, "v3")
+    curves = pd.read_csv(workplace / "curves" / "v3.csv")
+    assert curves.epoch.tolist() == [0, 1]
+    assert curves.notna().all(axis=None)
+    client = tracking.connect()
+    run = tracking.find_run(client, "v3", checkpoint.sha256())
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [point.value for point in points] == pytest.approx(curves["train/loss"].tolist(), abs=1e-5)
 
 
 def test_ctrl_c_is_answered_in_a_sentence(workplace):

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
@@ -100,8 +100,27 @@ class ExpressionModel(pl.LightningModule):
         if self.shares:
             factor, size = self.shares[batch_idx]
             loss = loss * factor
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
-        return loss
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, logger=False, sync_dist=True,
+            batch_size=size,
+        )  # fmt: skip
+        return loss * self._window_share(batch_idx)
+
+    def _window_share(self, batch_idx: int) -> float:
+        """Return what makes the last step of an epoch a mean as well, where it has fewer batches than the others.
+
+        Lightning divides by the batches that a step usually has.
+        """
+        batches, whole = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
+        rest = batches % whole
+        return whole / rest if batch_idx >= batches - rest else 1.0
+
+    def on_train_epoch_end(self) -> None:
+        """Log the loss before the checkpoint is written; Lightning would do it behind, and a kill between lose it."""
+        facts = {"train/loss": float(self.trainer.callback_metrics["train/loss"]), "epoch": self.current_epoch}
+        for each in self.trainer.loggers:
+            each.log_metrics(facts, self.trainer.global_step - 1)  # the step by which Lightning logs an epoch
+            each.save()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Score a batch of validation faces, by plain cross-entropy, so that versions compare."""
@@ -144,6 +163,11 @@ def build_mix(recipe: Recipe) -> nn.Module | None:
 class Averaging(WeightAveraging):
     """Lightning's averaging of weights, for a training that may be resumed at its end, or stop before it averages."""
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the average to where the weights are: it was made before they were brought there."""
+        assert self._average_model is not None  # made by `setup`
+        self._average_model.to(pl_module.device)
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the mean, once there is one; before, Lightning would put the first random weights in its place."""
         if self.has_begun:
@@ -177,12 +201,24 @@ class EpochAveraging(Averaging):
 
     def __init__(self, first_epoch: int) -> None:
         """Average from the end of the epoch with this number on, counted from 0."""
-        super().__init__(use_buffers=True)
+        super().__init__(use_buffers=True, multi_avg_fn=mean_of_weights)
         self.first_epoch = first_epoch
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Tell Lightning to average after this epoch; never after a step."""
         return epoch_idx is not None and epoch_idx >= self.first_epoch
+
+
+def mean_of_weights(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+    """Make averages over `count` weights, in place, into those over one more.
+
+    Of the batches that batch norm has counted it is the last number: torch's mean can not take theirs on a GPU.
+    """
+    if averages[0].is_floating_point():
+        get_swa_multi_avg_fn()(averages, weights, count)
+    else:
+        for average, weight in zip(averages, weights, strict=True):
+            average.copy_(weight)
 
 
 class MovingAveraging(Averaging):
@@ -208,4 +244,5 @@ def choose_precision(asked: str) -> str:
         return asked
     if not torch.cuda.is_available():
         return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    # What has no bf16 of its own, such as a T4, can emulate it, slowly.
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
