@@ -110,7 +110,6 @@ REPORTED: dict[str, dict[str, Any]] = {
         "swa": True,
         "tta": "five_crop",
         "compile": True,
-        "augment": ["HorizontalFlip"],
     },
     "v7": {
         "data": ("fer2013", "rafdb", "affectnet", "wild"),
