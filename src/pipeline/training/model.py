@@ -48,6 +48,7 @@ class ExpressionModel(pl.LightningModule):
         self.mix = build_mix(recipe)
         self.teachers = Teachers(teachers, recipe.image_size)
         self.shares: list[tuple[float, int]] | None = None  # see `Shares.weigh`; none where batches are whole
+        self.last_step = 0, 1.0  # of an epoch: its first batch, and what the loss of each is multiplied by
         self.accuracy = MulticlassAccuracy(len(recipe.classes), average="micro")
         self.macro_f1 = MulticlassF1Score(len(recipe.classes), average="macro")
 
@@ -57,6 +58,12 @@ class ExpressionModel(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Bring the teachers to where the network is."""
         self.teachers.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Note the last step of an epoch, of fewer batches perhaps: Lightning divides by what a step usually has."""
+        batches, usual = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
+        rest = batches % usual or usual
+        self.last_step = batches - rest, usual / rest
 
     def on_train_epoch_start(self) -> None:
         """Seed all that is random by the epoch's number, so that a resumed run is the run it would have been."""
@@ -104,16 +111,8 @@ class ExpressionModel(pl.LightningModule):
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, logger=False, sync_dist=True,
             batch_size=size,
         )  # fmt: skip
-        return loss * self._window_share(batch_idx)
-
-    def _window_share(self, batch_idx: int) -> float:
-        """Return what makes the last step of an epoch a mean as well, where it has fewer batches than the others.
-
-        Lightning divides by the batches that a step usually has.
-        """
-        batches, whole = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
-        rest = batches % whole
-        return whole / rest if batch_idx >= batches - rest else 1.0
+        first, factor = self.last_step
+        return loss * factor if batch_idx >= first else loss
 
     def on_train_epoch_end(self) -> None:
         """Log the loss before the checkpoint is written; Lightning would do it behind, and a kill between lose it."""
