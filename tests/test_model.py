@@ -136,7 +136,7 @@ def test_the_last_step_of_an_epoch_is_a_mean_of_the_batches_that_it_has():
     torch.testing.assert_close(several.seen, expected, atol=1e-6, rtol=1e-4)
 
 
-def test_an_average_is_where_the_weights_are(monkeypatch):
+def test_an_average_is_where_the_weights_are():
     averaging, trained = EpochAveraging(0), model()
     averaging.setup(pl.Trainer(logger=False, accelerator="cpu"), trained, "fit")
     averaging.on_fit_start(None, trained.to("meta"))  # as it goes to a GPU behind `setup`

@@ -1,4 +1,4 @@
-"""The one kind of error that a person is meant to read, and the one of these that code tells apart."""
+"""The one kind of error that a person is meant to read, and those of these that code tells apart."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class PipelineError(Exception):
     def __init__(self, sentence: str) -> None:
         """Keep the sentence, on one line even where a name in it has several."""
         super().__init__(" ".join(sentence.splitlines()))
+
+
+class ValuesError(PipelineError):
+    """Values that each may stand in a recipe, but not together, or not with what the version starts from."""
 
 
 class NotFiniteError(PipelineError):

@@ -10,7 +10,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, ValuesError
 from pipeline.networks import backbones  # which also registers them with timm
 from pipeline.recipes import LastLayers, LastStages, Recipe
 
@@ -130,13 +130,13 @@ def first_weights(network: ExpressionNetwork, weights: dict[str, Tensor], file: 
         the names of the parameters of the head that did not fit and start anew.
 
     Raises:
-        PipelineError: if the backbones differ.
+        ValuesError: if the backbones differ.
     """
     own = {name: value for name, value in network.state_dict().items() if name != "temperature"}
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     fresh = sorted(set(own) - set(fitting))
     if any(name.startswith("backbone.") for name in fresh):
-        raise PipelineError(f"{file} has another backbone than the version that shall start from it")
+        raise ValuesError(f"{file} has another backbone than the version that shall start from it")
     network.load_state_dict(fitting, strict=False)
     return fresh
 

@@ -69,10 +69,10 @@ def next_trial(study: optuna.Study, plan: Plan) -> Iterator[Trial | None]:
 def _abandoned(study: optuna.Study, plan: Plan) -> Trial | None:
     for begun in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         with locked(_lock(plan, begun.number), wait=False) as mine:
-            trial = Trial(study, begun._trial_id)  # its values and scores stand in the store
-            now = study.get_trials(deepcopy=False)[begun.number].state
-            if not mine or now != TrialState.RUNNING:  # another process has it, or has ended it meanwhile
+            # Another process has it, or has ended it since it was listed.
+            if not mine or study.get_trials(deepcopy=False)[begun.number].state != TrialState.RUNNING:
                 continue
+            trial = Trial(study, begun._trial_id)  # its values and scores stand in the store
             if trial.params.keys() == plan.space.distributions.keys():
                 return trial
             trial.set_user_attr("why", "its process died while its values were drawn")

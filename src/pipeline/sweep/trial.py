@@ -14,12 +14,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 from pytorch_lightning.callbacks import Callback
-from safetensors.torch import load_file
 
-from pipeline.errors import NotFiniteError, PipelineError
+from pipeline.errors import NotFiniteError, PipelineError, ValuesError
 from pipeline.files import written_whole
-from pipeline.networks.network import check_network, first_weights
-from pipeline.networks.recurrent import build_network
+from pipeline.networks.network import check_network
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
 from pipeline.stages.train import train
@@ -49,10 +47,6 @@ class Pruning(Callback):
         self.trial.report(float(trainer.callback_metrics["validation/macro_f1"]), trainer.current_epoch)
         if WARM_UP * whole < epochs < whole and self.trial.should_prune():
             raise TrialPruned(f"pruned after {epochs} of {whole} epochs")
-
-
-class ValuesError(PipelineError):
-    """Values that each may stand in the recipe, but not together."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +80,6 @@ class Attempt:
             augmentation_of(recipe)
             if recipe.balance:
                 Copies(np.empty(0, np.int64), recipe.balance, recipe.image_size, seed=0)
-            if start := self.plan.parents.start:
-                first_weights(build_network(recipe, pretrained=False), load_file(start.weights), start.weights)
         except PipelineError as error:
             raise ValuesError(str(error)) from error
         seeds = [self.plan.params.train.seed + number for number in range(self.plan.settings.seeds)]
