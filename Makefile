@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything also works by hand in an activated environment.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes bench-serve bench-soak bench-agreement lint ui serve champion constraints clean bench-operation
+.PHONY: help install repro zoo test test-slow bench-data bench-train bench-memory bench-leaks bench-rollback bench-runtimes bench-serve bench-soak bench-agreement lint ui serve champion constraints clean bench-operation
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,8 +22,11 @@ install: .venv/installed ## install into .venv (done by itself by the other targ
 repro: install ## rebuild everything that is out of date, and name the champion
 	@$(BIN)/pipeline repro
 
-test: install ## run the tests (minutes, no network, no GPU)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+zoo: install ## train, score and rank the systems to compare with (half an hour at sample scale)
+	@$(BIN)/pipeline zoo
+
+test: install ## run the tests (minutes, no network, no GPU), and list the slowest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 30
 
 test-slow: install ## run the tests that take long: the whole pipeline, kills, clusters, servers, fuzzing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slow]'
@@ -82,6 +85,6 @@ constraints: install ## write down the installed versions
 	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt
 
 clean: ## remove what the pipeline made, but for the environment, DVC's cache, the tracking store and promoted models
-	rm -rf data/corrections.png data/raw data/faces data/inputs data/splits.parquet predictions reports checkpoints models/v*
-	rm -rf zoo/reports zoo/clip_predictions zoo/clips zoo/inputs zoo/models zoo/predictions zoo/metrics zoo/ranking.csv
-	rm -rf metrics dvc.lock parents/dvc.lock zoo/dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	rm -rf data/corrections.png data/raw data/faces data/clips data/inputs data/splits.parquet predictions reports checkpoints
+	find models -mindepth 2 -maxdepth 2 -name model.json -not -path 'models/ready-made/*' -printf '%h\n' | xargs -r rm -rf
+	rm -rf metrics dvc.lock parents/dvc.lock .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

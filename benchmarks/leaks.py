@@ -47,7 +47,7 @@ def answers(version: str, recipe: Recipe, splits: Path, work: Path, params: Trai
 def main() -> None:
     """Train twice, and print what came out side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("version", help="a system of zoo/params.yaml, or a version", nargs="?", default="basic_cnn")
+    parser.add_argument("version", help="a recipe of params.yaml", nargs="?", default="basic_cnn")
     parser.add_argument("--epochs", type=int, help="of each training, where not the recipe's own")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

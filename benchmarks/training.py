@@ -24,11 +24,11 @@ from pipeline.networks.network import ExpressionNetwork
 from pipeline.params import TrainParams, load_params
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
+from pipeline.registry.outbox import Outbox
 from pipeline.training.data import FaceData
 from pipeline.training.losses import build_loss
 from pipeline.training.model import ExpressionModel, build_mix
 from pipeline.training.optimization import build_optimizer, build_schedule, has_bfloat16
-from pipeline.training.outbox import Outbox
 from pipeline.training.trainer import build_trainer
 
 VERSION = "v8"

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.datasets.tables import CLIP_SCHEMA
 from pipeline.labels import LABELS
-from pipeline.training.clips import SCHEMA
 
 CLIP_RECIPE = {  # of a network that learns from such clips
     "data": ["clips"],
@@ -17,6 +17,7 @@ CLIP_RECIPE = {  # of a network that learns from such clips
     "pretrained": False,
     "image_size": 32,
     "recurrent": {"width": 32, "frames": 3},
+    "promote": False,
 }
 
 
@@ -33,6 +34,6 @@ def write_clips(folder: Path, counts: dict[str, int] | None = None, frames: int 
                 clip = {"clip_id": f"{person}-{label}", "person": person, "label": label, "label_id": label_id}
                 rows.append({**clip, "split": split, "frames": encoded})
     folder.mkdir(parents=True, exist_ok=True)
-    schema = SCHEMA.with_metadata({"drawn": "True", "detector": "None"})
+    schema = CLIP_SCHEMA.with_metadata({"drawn": "True", "detector": "None"})
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "clips.parquet")
     return folder

@@ -167,7 +167,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: P
     """Return an empty folder with the parameters, as a stage finds it, two epochs a recipe."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for recipe in params["recipes"].values():
-        recipe["at_sample"]["epochs"] = 2
+        recipe.setdefault("at_sample", {})["epochs"] = 2
     monkeypatch.chdir(tmp_path)
     # By its whole path: MLflow keeps one open store an address, and every test has its own.
     shutil.copy(empty_database, tmp_path / "mlflow.db")

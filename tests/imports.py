@@ -1,18 +1,23 @@
 """Which files of the package a module needs, read from its source."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src"
 
 
-def local_imports(module: Path) -> set[Path]:
-    """Return the package's files that a module imports, directly or through others, itself included."""
-    found, waiting = set(), [module]
+def local_imports(module: Path, counts: Callable[[Path], bool] = lambda _: True) -> set[Path]:
+    """Return the package's files that a module imports, directly or through others, itself included.
+
+    Files that do not count are left out, with what only they import.
+    """
+    found: set[Path] = set()
+    waiting = [module]
     while waiting:
         file = waiting.pop()
-        if file in found:
+        if file in found or not counts(file):
             continue
         found.add(file)
         waiting += imports(file)

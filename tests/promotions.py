@@ -23,7 +23,7 @@ def prepare(root):
     # exported in the shortest time.
     recipes = dict.fromkeys(("v1", "v2"), {"data": ["fer2013"], "backbone": "basic_cnn", "pretrained": False})
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"run": ["v1", "v2"], "recipes": recipes, "promote": {"ece": 1, "resamples": 1000}}
+    params |= {"run": ["v1", "v2"], "recipes": recipes, "ensembles": {}, "promote": {"ece": 1, "resamples": 1000}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
     write_json(root / "metrics" / "validation.json", {"passed": True})

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, short
+from pipeline.pages.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, short
 
 
 def points(chart, name):

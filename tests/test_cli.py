@@ -107,13 +107,6 @@ def test_check_at_sample_tells_what_would_fail_at_full(
     assert (done.exit_code, done.output.split(": ")[:2]) == (1, ["error", "recipes.mine"])
 
 
-def test_check_refuses_versions_that_read_clips(write_params: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    clips = {"data": ["clips"], "backbone": "resnet18", "recurrent": {}}
-    monkeypatch.chdir(write_params({"run": ["v9"], "recipes.v9": clips, "use": ["fer2013"]}).parent)
-    said = CliRunner().invoke(app, ["check"]).output
-    assert "recipes.v9 reads clips, which only the zoo has; put it into zoo/params.yaml" in said
-
-
 def test_check_of_a_missing_source_is_one_sentence_and_exit_code_1(write_params: Write) -> None:
     folder = write_params({"use": ["fer2013"], "run": ["v1"], "datasets.fer2013.from": "nix.csv"}).parent
     assert error(PIPELINE, "check", cwd=folder) == "error: datasets.fer2013.from: there is nothing at nix.csv"

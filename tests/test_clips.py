@@ -8,19 +8,19 @@ import pytest
 import torch
 from clip_tables import write_clips
 
-from pipeline.datasets.tables import read_origin
+from pipeline.datasets.tables import read_clips, read_origin
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
+from pipeline.params import ClipsParams
 from pipeline.recipes import Recipe
 from pipeline.stages.clips import clips
-from pipeline.training.clips import ClipData, Clips, read_clips
+from pipeline.training.clips import ClipData, Clips
 from pipeline.vision.transforms import decode
-from pipeline.zoo import ClipsParams
 
 
 def recipe(frames=4, **changes):
-    settings = {"data": ["clips"], "backbone": "resnet18", "image_size": 32, "batch_size": 4, **changes}
-    return Recipe.model_validate({**settings, "recurrent": {"frames": frames}})
+    settings = {"data": ["clips"], "backbone": "resnet18", "image_size": 32, "batch_size": 4, "promote": False}
+    return Recipe.model_validate({**settings, **changes, "recurrent": {"frames": frames}})
 
 
 def test_the_stage_writes_a_row_a_clip_and_that_they_are_drawn(tmp_path):
@@ -86,7 +86,7 @@ def test_more_frames_than_there_are_is_refused(tmp_path):
 
 
 def test_tables_that_hold_no_clips_are_named(tmp_path):
-    with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*run `dvc repro zoo/dvc\.yaml:clips`"):
+    with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*run `dvc repro clips`"):
         read_clips(tmp_path)
     pd.DataFrame({"face_id": ["a"]}).to_parquet(tmp_path / "clips.parquet")
     with pytest.raises(PipelineError, match="has not the columns clip_id, .* of clips"):

@@ -23,12 +23,12 @@ def softmax(scores):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder with a zoo of two systems of seven labels and seven of one each, and what they answered."""
+    """A folder with two systems of seven labels and seven of one each, and what they answered."""
     monkeypatch.chdir(tmp_path)
-    recipe = {"data": ["fer2013"], "backbone": "basic_cnn"}
+    recipe = {"data": ["fer2013"], "backbone": "basic_cnn", "promote": False}
     recipes = {"good": recipe, "poor": recipe}
     recipes |= {name: {**recipe, "one_against_rest": label} for name, label in zip(SEVEN, LABELS, strict=True)}
-    zoo = {
+    params = {
         "run": list(recipes),
         "recipes": recipes,
         "ensembles": {
@@ -38,9 +38,7 @@ def workplace(tmp_path, monkeypatch):
             "stacking": {"how": "stacking", "of": ["good", "rest"]},
         },
     }
-    (tmp_path / "zoo").mkdir()
-    (tmp_path / "zoo" / "params.yaml").write_text(yaml.safe_dump(zoo))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": ["v1"], "recipes": {"v1": recipe}}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     write_predictions(tmp_path)
     return tmp_path
 
@@ -65,7 +63,7 @@ def write_predictions(root, splits=("validation", "test")):
 
 def combine(root, name):
     metrics = root / "metrics" / f"{name}.json"
-    main(name, root / "predictions", root / "splits.parquet", metrics, root / f"{name}.png")
+    main(name, root / "predictions", root / "splits.parquet", metrics, root / "pictures")
     return json.loads(metrics.read_text())
 
 
@@ -76,7 +74,7 @@ def test_an_ensemble_has_the_metrics_of_a_version(workplace, name):
     assert metrics["datasets"]["fer2013"]["leak_free"]["n"] == 60
     assert metrics["own"]["accuracy"] > 0.5
     assert set(metrics["classes"]) == set(LABELS)
-    assert (workplace / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (workplace / "pictures" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_weights_do_not_trust_the_poor_one(workplace):
@@ -96,9 +94,9 @@ def test_without_test_faces_validation_is_answered_by_what_was_not_fitted_on_it(
     ({"how": "one_against_rest", "of": [*SEVEN[:6], "good"]}, "must name one recipe of `one_against_rest`"),
 ])  # fmt: skip
 def test_members_that_do_not_fit_are_named(workplace, ensemble, said):
-    file = Path("zoo/params.yaml")
-    zoo = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump({**zoo, "ensembles": {"odd": ensemble}}))
+    file = Path("params.yaml")
+    params = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**params, "ensembles": {"odd": ensemble}}))
     with pytest.raises(PipelineError, match=f"ensembles.odd.*{said}"):
         combine(workplace, "odd")
 
@@ -115,10 +113,10 @@ def test_systems_that_saw_different_faces_are_not_combined(workplace):
         combine(workplace, "mean")
 
 
-def test_the_zoo_combines_as_reported():
-    zoo = load_params(Path(__file__).parents[1] / "params.yaml").zoo
-    assert set(zoo.systems("seven_against_rest")) == set(SEVEN)
-    assert {ensemble.how for ensemble in zoo.ensembles.values()} == {
+def test_ensembles_are_those_of_the_reports():
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    assert set(params.systems("seven_against_rest")) == set(SEVEN)
+    assert {ensemble.how for ensemble in params.ensembles.values()} == {
         "one_against_rest",
         "average",
         "weighted",

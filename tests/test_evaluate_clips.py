@@ -10,16 +10,18 @@ from clip_tables import CLIP_RECIPE, write_clips
 from safetensors.torch import load_file
 from tables import write_made_from, write_tables
 
+from pipeline.datasets.tables import read_clips
 from pipeline.errors import PipelineError
+from pipeline.evaluation.clips import predict_clips, score_clips
 from pipeline.evaluation.predictions import stack
 from pipeline.files import read_json, sha256_of
 from pipeline.networks.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.networks.recurrent import ClipNetwork, build_network
+from pipeline.pages.version import version_page
 from pipeline.params import EvaluateParams
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
-from pipeline.stages import evaluate, evaluate_clips, inputs, train
-from pipeline.training.clips import read_clips
+from pipeline.stages import evaluate, inputs, train
 
 RECIPE = {
     **CLIP_RECIPE,
@@ -40,12 +42,12 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-        folder = write_clips(root / "data", {"train": 6, "validation": 2, "test": 3})
-        clips, made_from = folder / "clips.parquet", root / "inputs"
-        inputs.main("lstm", made_from / "faces.json", faces=folder, splits=clips)
-        train.main("lstm", folder, clips, made_from, root / "models", root / "curves.csv")
-        out = [root / name for name in ("metrics.json", "predictions.parquet", "pictures", "page.html")]
-        evaluate_clips.main("lstm", root / "models" / "lstm", folder, *out)
+        folder, made_from = write_clips(root / "data", {"train": 6, "validation": 2, "test": 3}), root / "inputs"
+        faces, splits = root / "faces", root / "splits.parquet"  # which it does not need
+        inputs.main("lstm", made_from, faces=faces, splits=splits, clips=folder)
+        train.main("lstm", faces, splits, made_from, root / "models", root / "curves.csv", folder)
+        out = [root / name for name in ("metrics.json", "predictions.parquet", "pictures")]
+        evaluate.main("lstm", root / "models" / "lstm", faces, splits, root / "curves.csv", *out, clips=folder)
         yield root
 
 
@@ -77,7 +79,8 @@ def test_metrics_have_the_shape_of_other_versions_and_say_what_single_frames_tel
     assert metrics["static"]["first"]["accuracy"] < 0.3  # all first frames look alike
     drawn = {file.name for file in (trained / "pictures").iterdir()}
     assert drawn == {"confusion.png", "precision_recall.png", "reliability.png", "roc.png"}
-    page = (trained / "page.html").read_text()
+    facts = read_json(trained / "models" / "lstm" / "model.json")
+    page = version_page(facts, "0" * 64, metrics, trained / "pictures")
     assert f"<b>{metrics['static']['first']['macro_f1']:.3f}</b>" in page
     assert "Slices" not in page
 
@@ -103,31 +106,16 @@ def test_a_network_of_single_frames_is_not_compared_with_itself(tmp_path):
     recipe = Recipe.model_validate({**CLIP_RECIPE, "recurrent": {"width": 32, "frames": 1}})
     save_checkpoint(tmp_path / "still", build_network(recipe), recipe, {"version": "still"})
     clips = read_clips(write_clips(tmp_path, {"test": 1}), "test")
-    predictions = evaluate_clips.predict(load_checkpoint(tmp_path / "still"), clips)
-    assert evaluate_clips.evaluate_clips(predictions, EvaluateParams(bootstrap=100))["static"] == {}
+    predictions = predict_clips(load_checkpoint(tmp_path / "still"), clips)
+    assert score_clips(predictions, EvaluateParams(bootstrap=100))["static"] == {}
 
 
-def test_faces_and_clips_are_not_taken_for_each_other(trained, tmp_path):
-    model, out = trained / "models" / "lstm", [tmp_path / name for name in ("m.json", "p.parquet", "p", "p.html")]
+def test_a_version_of_clips_without_its_table_says_what_makes_it(trained, tmp_path):
+    model, out = trained / "models" / "lstm", [tmp_path / name for name in ("m.json", "p.parquet", "p")]
     faces, splits = write_tables(tmp_path)
-    with pytest.raises(PipelineError, match="reads clips, not faces; score it with pipeline.stages.evaluate_clips"):
+    with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*run `dvc repro clips`"):
         evaluate.main("lstm", model, faces, splits, trained / "curves.csv", *out)
     made_from = write_made_from(tmp_path, "lstm", ("clips",))
-    with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*zoo/dvc\.yaml:clips"):
+    with pytest.raises(PipelineError, match=r"clips\.parquet is missing .*run `dvc repro clips`"):
         train.main("lstm", faces, splits, made_from, tmp_path / "models", tmp_path / "curves.csv")
-    recipe = {**RECIPE, "data": ["fer2013"], "recurrent": None, "at_sample": {"epochs": 1}}
-    params = yaml.safe_dump({"run": ["still"], "recipes": {"lstm": RECIPE, "still": recipe}})
-    (trained / "params.yaml").write_text(params)
-    made_from = write_made_from(tmp_path, "still")
-    train.main("still", faces, splits, made_from, tmp_path / "models", tmp_path / "curves.csv")
-    with pytest.raises(PipelineError, match="still reads faces, not clips; score it with pipeline.stages.evaluate$"):
-        evaluate_clips.main("still", tmp_path / "models" / "still", trained / "data", *out)
-
-
-def test_a_version_of_clips_that_was_not_trained_is_told_with_its_stage(tmp_path):
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": ["lstm"], "recipes": {"lstm": RECIPE}}))
-    out = [tmp_path / name for name in ("m.json", "p.parquet", "p", "p.html")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        with pytest.raises(PipelineError, match=r"zoo/dvc\.yaml:train_clips@lstm"):
-            evaluate_clips.main("lstm", tmp_path / "zoo" / "models" / "lstm", tmp_path / "clips", *out)
+    assert [file for file in out if file.exists()] == []

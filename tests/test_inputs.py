@@ -68,19 +68,33 @@ def test_main_hashes_the_datasets_of_the_version(
 ) -> None:
     write_params({"use": ["fer2013", "rafdb"]})
     monkeypatch.chdir(tmp_path)
-    main("v3", tmp_path / "v3.json", *data)
-    assert read_json(tmp_path / "v3.json") == inputs(("rafdb",), *data)
+    main("v3", tmp_path / "v3", *data)
+    assert read_json(tmp_path / "v3" / "faces.json") == inputs(("rafdb",), *data)
+
+
+def test_main_writes_the_recipe_as_it_runs(
+    data: Data, tmp_path: Path, write_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = []
+    for changes in ({}, {"recipes.v3.at_sample.most_steps": 3999}, {"recipes.v3.batch_size": 4}, {"scale": "full"}):
+        write_params({"use": ["fer2013", "rafdb"], "run": ["v3"], **changes})
+        main("v3", tmp_path / "v3", *data)
+        written.append(read_json(tmp_path / "v3" / "recipe.json"))
+    assert written[0]["backbone"] == "convnext_atto"  # what `at_sample` says has been applied
+    assert [other != written[0] for other in written] == [False, True, True, True]
+    assert written[0]["loss"] == {"label_smoothing": 0.0, "class_weights": "none", "focal": 0.0}  # with the defaults
 
 
 def test_main_tells_a_parent_by_its_weights_its_score_and_whether_it_saw_drawn_faces(tmp_path: Path) -> None:
     facts = {"version": "v3", "validation": {"macro_f1": 0.5, "accuracy": 0.6}, "drawn": True}
     write_json(tmp_path / "model.json", facts)
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
-    main("v7", tmp_path / "v3.json", parent=tmp_path)
+    main("v7", tmp_path / "v7", parent=tmp_path)
     expected = {"weights_sha256": hashlib.sha256(b"weights").hexdigest(), "validation_macro_f1": 0.5, "drawn": True}
-    assert read_json(tmp_path / "v3.json") == expected
+    assert read_json(tmp_path / "v7" / f"{tmp_path.name}.json") == expected
 
 
 def test_main_without_data_or_parent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="--faces and --splits, or --parent"):
-        main("v7", tmp_path / "v7.json")
+        main("v7", tmp_path / "v7")

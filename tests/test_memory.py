@@ -16,8 +16,8 @@ from pipeline.errors import PipelineError
 from pipeline.networks.checkpoint import load_checkpoint
 from pipeline.params import load_params
 from pipeline.registry import tracking
+from pipeline.registry.progress import EpochLines
 from pipeline.training.launch import launch
-from pipeline.training.progress import EpochLines
 
 
 def the_run():
@@ -112,7 +112,7 @@ def test_an_interrupted_training_goes_on_with_the_parts_that_fitted(workplace, m
 
     with refusing(4):
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.training.progress.EpochLines.on_train_epoch_start", cut)
+            patch.setattr("pipeline.registry.progress.EpochLines.on_train_epoch_start", cut)
             with pytest.raises(PowerCutError):
                 train(workplace, "v3")
         assert "ran out of GPU memory" in caplog.text

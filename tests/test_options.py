@@ -1,4 +1,4 @@
-"""Every version and every system of the zoo takes one step, and each option that it names has taken effect.
+"""Every recipe takes one step, and each option that it names has taken effect.
 
 They run as at sample scale, but for what is frozen: that stays as the recipe has it.
 """
@@ -30,7 +30,7 @@ from pipeline.training.model import EpochAveraging, ExpressionModel, MovingAvera
 from pipeline.training.trainer import StagedStopping, build_callbacks, build_checkpoints, build_trainer
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
-RECIPES = {**PARAMS.recipes, **PARAMS.zoo.recipes}
+RECIPES = PARAMS.recipes
 
 
 class Run:

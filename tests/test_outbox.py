@@ -12,10 +12,9 @@ from training import set_param, train
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.registry import tracking
+from pipeline.registry import outbox, tracking
+from pipeline.registry.progress import EpochLines
 from pipeline.stages import train as stage
-from pipeline.training import outbox
-from pipeline.training.progress import EpochLines
 
 
 class TrackingServer(Server):

@@ -166,7 +166,8 @@ def test_recipe_with_a_dataset_that_is_not_in_use_is_refused_by_name(write_param
 
 
 def test_clips_need_not_be_in_use(write_params: Write) -> None:
-    params = load_params(write_params({"recipes.v1.data": ["clips"], "recipes.v1.recurrent": {"width": 16}}))
+    recipe = {"recipes.v1.data": ["clips"], "recipes.v1.recurrent": {"width": 16}, "recipes.v1.promote": False}
+    params = load_params(write_params(recipe))
     assert params.recipe("v1").recurrent == Recurrent(width=16)
 
 
@@ -181,51 +182,59 @@ def test_recipe_is_that_of_the_chosen_scale(write_params: Write) -> None:
     assert load_params(write_params({"scale": "sample"})).recipe("v3").backbone == "convnext_atto"
 
 
-ZOO = {
+COMPARED: dict[str, Any] = {
     "run": ["one", "two"],
     "recipes": {
-        "one": {"data": ["fer2013"], "backbone": "basic_cnn"},
-        "two": {"data": ["fer2013"], "backbone": "basic_cnn", "one_against_rest": "happy"},
+        "one": {"data": ["fer2013"], "backbone": "basic_cnn", "promote": False},
+        "two": {"data": ["fer2013"], "backbone": "basic_cnn", "one_against_rest": "happy", "promote": False},
+        "v1": {"data": ["fer2013"], "backbone": "basic_cnn"},
     },
     "ensembles": {"both": {"how": "average", "of": ["one", "two"]}},
+    "combine": ["both"],
 }
-REFUSED_IN_THE_ZOO: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown key": ({"recipes": {"one": {"data": ["fer2013"], "backbone": "x", "epoch": 3}}}, "did you mean epochs?"),
-    "run without recipe": ({"run": ["one", "two", "three"]}, "run: there is no recipe 'three'; there are one, two"),
-    "member that does not run": ({"run": ["one"]}, "ensembles.both.of names two, which is no ensemble"),
-    "of itself": ({"ensembles": {"both": {"how": "average", "of": ["one", "both"]}}}, "both is made of itself"),
-    "clips among faces": ({"sequences": ["one"]}, "sequences: one has the wrong kind of data"),
-    "name of a version": ({"recipes": {**ZOO["recipes"], "v1": ZOO["recipes"]["one"]}}, "name of a recipe in"),
+REFUSED_ENSEMBLES: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown member": (
+        {"ensembles": {"both": {"how": "average", "of": ["one", "six"]}}},
+        "ensembles.both.of names six, which is neither a recipe nor an ensemble",
+    ),
+    "member that does not run": ({"run": ["one"]}, "combine: both needs two, which `run` leaves out; add it to `run`"),
+    "of itself": ({"ensembles": {"both": {"how": "average", "of": ["one", "both"]}}}, "ensembles.both contains itself"),
+    "unknown": ({"combine": ["boht"]}, "combine: there is no ensemble 'boht'; there are both"),
     "name of a recipe": ({"ensembles": {"one": {"how": "average", "of": ["one", "two"]}}}, "has the name of a recipe"),
 }
 
 
-def write_zoo(params: Path, **changes: Any) -> None:
-    folder = params.parent / "zoo"
-    folder.mkdir()
-    (folder / "params.yaml").write_text(yaml.safe_dump({**ZOO, **changes}))
+def write(folder: Path, **changes: Any) -> Path:
+    file = folder / "params.yaml"
+    file.write_text(yaml.safe_dump({**COMPARED, **changes}))
+    return file
 
 
-def test_systems_of_the_zoo_are_found_by_name_like_versions(write_params: Write) -> None:
-    file = write_params()
-    write_zoo(file)
-    params = load_params(file)
+def test_recipes_that_are_only_compared_with_are_known_and_so_are_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    params = load_params(write(tmp_path))
     assert params.recipe("two").classes == ("rest", "happy")
-    assert "two" not in params.recipes
-    assert params.zoo.systems("both") == ("one", "two")
+    assert params.comparison == ("one", "two")
+    assert params.systems("both") == ("one", "two")
 
 
-@pytest.mark.parametrize("case", REFUSED_IN_THE_ZOO)
-def test_mistakes_in_the_zoo_are_sentences_that_name_its_file(write_params: Write, case: str) -> None:
-    file = write_params()
-    changes, said = REFUSED_IN_THE_ZOO[case]
-    write_zoo(file, **changes)
-    with pytest.raises(PipelineError, match=f"zoo/params.yaml: .*{re.escape(said)}"):
-        load_params(file)
+@pytest.mark.parametrize("case", REFUSED_ENSEMBLES)
+def test_mistakes_in_ensembles_are_sentences_that_name_the_file(tmp_path: Path, case: str) -> None:
+    changes, said = REFUSED_ENSEMBLES[case]
+    with pytest.raises(PipelineError, match=f"params.yaml: .*{re.escape(said)}"):
+        load_params(write(tmp_path, **changes))
 
 
-def test_a_version_that_tells_one_label_from_the_rest_is_refused(write_params: Write) -> None:
-    with pytest.raises(
-        PipelineError, match="v1 tells one label from the rest, and can not be served; it belongs in zoo"
-    ):
-        load_params(write_params({"recipes.v1.one_against_rest": "happy"}))
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"recipes.v1.one_against_rest": "happy"}, "one_against_rest"),
+        ({"recipes.v1.recurrent": {"width": 8}, "recipes.v1.data": ["clips"]}, "recurrent"),
+    ],
+)
+def test_what_cannot_be_served_must_not_be_promoted(write_params: Write, changes: dict[str, Any], kind: str) -> None:
+    with pytest.raises(PipelineError, match=f"recipes.v1: {kind}: the service answers .*; set promote: false"):
+        load_params(write_params(changes))
+
+
+def test_an_unknown_stage_in_code_is_refused(write_params: Write) -> None:
+    assert "code.trian is not a known key (did you mean train?)" in sentence(write_params({"code.trian": 2}))

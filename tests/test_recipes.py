@@ -10,7 +10,8 @@ from pipeline.recipes import Recipe, smallest_backbone
 from pipeline.training.augment import augmentation_of, build_augmentation
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
-RECIPES, ZOO = PARAMS.recipes, PARAMS.zoo.recipes
+RECIPES = {name: recipe for name, recipe in PARAMS.recipes.items() if recipe.promote}
+COMPARED = {name: PARAMS.recipes[name] for name in PARAMS.comparison}
 
 # What the reports say about each version; what a row leaves out is as in `DEFAULT`.
 DEFAULT: dict[str, Any] = {
@@ -168,7 +169,7 @@ def test_version_is_as_reported(version: str) -> None:
 
 def test_only_v3_starts_from_more_than_imagenet() -> None:
     named = {
-        name: recipe.backbone.partition(".")[2] for name, recipe in {**RECIPES, **ZOO}.items() if recipe.pretrained
+        name: recipe.backbone.partition(".")[2] for name, recipe in {**RECIPES, **COMPARED}.items() if recipe.pretrained
     }
     more = {name for name, weights in named.items() if any(data in weights for data in ("in21k", "in22k", "jft"))}
     assert more == {"v3", "vit"}  # of ViT's weights nothing is reported
@@ -184,7 +185,7 @@ def test_v2_makes_a_face_half_to_one_and_a_half_times_as_bright(grey: int) -> No
     assert 1.4 * grey < max(seen) <= 1.5 * grey + 1
 
 
-@pytest.mark.parametrize("steps", [ZOO["separable_cnn"].augment, ZOO["separable_cnn"].balance.augment])
+@pytest.mark.parametrize("steps", [COMPARED["separable_cnn"].augment, COMPARED["separable_cnn"].balance.augment])
 def test_the_zooms_of_the_separable_cnn_keep_what_is_round_round(steps: tuple[dict[str, dict[str, Any]], ...]) -> None:
     augment = build_augmentation([step for step in steps if "Affine" in step], image_size=96)
     disc = cv2.circle(np.zeros((96, 96, 3), np.uint8), (48, 48), 20, (255, 255, 255), -1)
@@ -194,7 +195,7 @@ def test_the_zooms_of_the_separable_cnn_keep_what_is_round_round(steps: tuple[di
 
 
 def test_brightness_and_contrast_of_the_separable_cnn_are_drawn_each_for_itself() -> None:
-    steps = ZOO["separable_cnn"].balance.augment
+    steps = COMPARED["separable_cnn"].balance.augment
     augment = build_augmentation([step for step in steps if "RandomBrightnessContrast" in step], image_size=48)
     face = np.random.default_rng(0).integers(60, 180, (48, 48, 3), np.uint8)
     as_it_was = np.mean([(augment(image=face)["image"] == face).all() for _ in range(300)])

@@ -46,7 +46,7 @@ def first(repro):
 def test_all_stages_run_and_the_champion_is_named(first, clone):
     said, ran = first
     assert {f"train@{version}" for version in VERSIONS} <= ran
-    assert {"split", "validate", "promote", "compare", "package"} <= ran
+    assert {"split", "validate", "promote", "report", "package"} <= ran
     assert "the versions side by side: reports/versions.html" in said
     assert all(f">{version}<" in (clone / "reports" / "versions.html").read_text() for version in VERSIONS)
     assert re.search(r"champion: expression-classifier-sample version 1 .* macro-F1 0\.\d+ .* Bento expression_", said)
@@ -56,7 +56,7 @@ def test_all_stages_run_and_the_champion_is_named(first, clone):
 def test_every_version_learned_its_own_datasets(first, clone):
     own = {version: json.loads((clone / f"metrics/{version}.json").read_text())["own"] for version in VERSIONS}
     assert all(part["n"] >= 200 for part in own.values())
-    assert {version: part["macro_f1"] for version, part in own.items() if part["macro_f1"] <= 0.5} == {}
+    assert {version: part["macro_f1"] for version, part in own.items() if part["macro_f1"] <= 0.55} == {}
 
 
 def test_the_tracking_store_compares_the_versions(first, clone):
@@ -69,7 +69,7 @@ def test_the_tracking_store_compares_the_versions(first, clone):
         assert len(client.get_metric_history(run.info.run_id, "validation/macro_f1")) > 1
         plots = {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
         assert {"plots/answers.png", "plots/confusion.png", "plots/robustness.png"} <= plots
-        assert (clone / f"reports/{run.info.run_name}.html").is_file()
+        assert (clone / f"reports/versions/{run.info.run_name}.html").is_file()
     champion = client.get_model_version_by_alias("expression-classifier-sample", "champion")
     assert champion.run_id == runs[champion.tags["recipe"]].info.run_id
 
@@ -82,7 +82,7 @@ def test_a_lost_store_gets_its_champion_back_without_training(first, repro, clon
     (clone / "mlflow.db").unlink()
     said, ran = repro()
     again = {"promote", "package", *(f"evaluate@{version}" for version in VERSIONS)}
-    assert again <= ran <= {*again, "compare"}
+    assert again <= ran <= {*again, "report"}
     assert "champion: expression-classifier-sample version 1" in said
     client = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
     experiment = client.get_experiment_by_name("expression-recipes")
@@ -106,6 +106,6 @@ def test_a_changed_recipe_runs_that_version_and_what_follows(first, repro, clone
     params["recipes"]["v1"]["at_sample"]["epochs"] = 1
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     _, ran = repro()
-    assert {"train@v1", "evaluate@v1", "promote", "compare"} <= ran
-    assert ran <= {"train@v1", "evaluate@v1", "promote", "compare", "package"}
+    assert {"inputs@v1", "train@v1", "evaluate@v1", "promote", "report"} <= ran
+    assert ran <= {"inputs@v1", "train@v1", "evaluate@v1", "promote", "report", "package"}
     shutil.rmtree(clone)

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -144,7 +143,7 @@ def test_ctrl_c_is_a_sentence_and_the_trial_waits(place, monkeypatch):
     plan = plan_of(trials=1)
     usual = signal.getsignal(signal.SIGINT)  # Lightning ignores it from then on
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.training.progress.EpochLines.on_train_epoch_start", press)
+        patch.setattr("pipeline.registry.progress.EpochLines.on_train_epoch_start", press)
         with pytest.raises(PipelineError, match="was interrupted; the same command goes on"):
             run_sweep(plan)
     signal.signal(signal.SIGINT, usual)
@@ -279,13 +278,9 @@ def test_bad_orders_are_one_sentence(order, words, workplace):  # noqa: F811
     assert not (workplace / "sweeps").exists()
 
 
-def test_a_system_of_the_zoo_is_not_swept(workplace):  # noqa: F811
-    (workplace / "zoo").mkdir()
-    shutil.copy(ROOT / "zoo" / "params.yaml", workplace / "zoo")
-    with pytest.raises(
-        PipelineError, match=r"basic_cnn is a system of the zoo; a sweep is for a version of params\.yaml"
-    ):
-        make_plan(load_params(), "basic_cnn", parse_vary(VARY), load_params().sweep, None)
+def test_a_recipe_that_reads_clips_is_not_swept(workplace):  # noqa: F811
+    with pytest.raises(PipelineError, match="recipes.cnn_lstm reads clips; a sweep is for recipes that read faces"):
+        make_plan(load_params(ROOT / "params.yaml"), "cnn_lstm", parse_vary(VARY), load_params().sweep, None)
 
 
 def test_space_and_seeds_may_stand_in_params_yaml(place):

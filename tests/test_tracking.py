@@ -35,7 +35,7 @@ def test_what_a_run_changes_by_itself_does_not_make_the_tree_dirty(tmp_path, mon
         client = tracking.connect()
         return client.get_run(tracking.start_run(client, "v1", {}, {})).data.tags["git_dirty"]
 
-    files = ["dvc.lock", "metrics/v1.json", "zoo/dvc.lock", "zoo/metrics/vit.json", "zoo/ranking.csv"]
+    files = ["dvc.lock", "metrics/v1.json", "parents/dvc.lock", "metrics/vit.json", "metrics/curves/vit.csv"]
     for name in [*files, "metrics_of_mine.py"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before")

@@ -21,10 +21,10 @@ from pipeline.errors import PipelineError
 from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
 from pipeline.params import load_params
 from pipeline.registry import tracking
+from pipeline.registry.progress import EpochLines
 from pipeline.stages.train import _facts
 from pipeline.training.model import ExpressionModel
 from pipeline.training.parents import Parents, Teachers
-from pipeline.training.progress import EpochLines
 
 VERSIONS = tuple(load_params().recipes)
 
@@ -54,7 +54,7 @@ def test_every_recipe_trains_and_leaves_what_the_next_stages_need(workplace, ver
 
 def test_a_long_epoch_is_not_silent(workplace, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr("pipeline.training.progress.SECONDS", 0)
+    monkeypatch.setattr("pipeline.registry.progress.SECONDS", 0)
     train(workplace, "v3")
     assert "v3 epoch 1/2: 50 %," in caplog.text
 
@@ -77,7 +77,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
             raise PowerCutError
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.training.progress.EpochLines.on_train_epoch_start", cut)
+        patch.setattr("pipeline.registry.progress.EpochLines.on_train_epoch_start", cut)
         with pytest.raises(PowerCutError):
             train(workplace, "v3")
     caplog.clear()

@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.params import TrainParams
 from pipeline.recipes import Recipe
-from pipeline.training import progress
+from pipeline.registry import progress
+from pipeline.registry.progress import Stopwatch
 from pipeline.training.optimization import build_schedule
-from pipeline.training.progress import Stopwatch
 from pipeline.training.trainer import LAST, StagedStopping, WholeCheckpoints, build_checkpoints, build_trainer
 
 

@@ -46,8 +46,7 @@ def evaluate_version(root: Path, version: str, faces: Path, splits: Path) -> dic
     outputs = {
         "metrics": metrics / f"{version}.json",
         "predictions": root / "predictions" / f"{version}.parquet",
-        "pictures": root / "reports" / version,
-        "page": root / "reports" / f"{version}.html",
+        "pictures": root / "reports" / "pictures" / version,
     }
     evaluate.main(version, root / "models" / version, faces, splits, curves, *outputs.values())
     return outputs

@@ -114,14 +114,7 @@ def read_output(file: Path, stage: str) -> Any:
     try:
         return read_json(file)
     except (OSError, ValueError) as error:
-        raise PipelineError(
-            f"{file} is missing or damaged ({error}); run `dvc repro {address(stage, file)}`"
-        ) from error
-
-
-def address(stage: str, output: Path) -> str:
-    """Return what DVC calls a stage that writes a file: the zoo's have a `dvc.yaml` of their own."""
-    return f"zoo/dvc.yaml:{stage}" if "zoo" in output.parts else stage
+        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro {stage}`") from error
 
 
 def sha256_of(file: Path) -> str:

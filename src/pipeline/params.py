@@ -2,19 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from pipeline.complaints import explain
 from pipeline.errors import PipelineError
 from pipeline.recipes import CLIPS, Count, Dataset, Recipe, Scale, Section, Seed
-from pipeline.zoo import Zoo
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
-Model = TypeVar("Model", bound=Section)
-ZOO = Path("zoo") / "params.yaml"  # beside params.yaml
 NO_PATHS = ("sample", "kaggle")  # sources that are words
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # `~` is the home folder. pathlib's own `expanduser` raises where there is no such user.
@@ -46,6 +43,14 @@ class SampleParams(Section):
     """The embedded sample: drawn faces a class and dataset, and the seed they are drawn from."""
 
     faces_per_class: Annotated[int, Field(ge=10, le=10_000)] = 80  # drawn in some minutes
+    seed: Seed = 0
+
+
+class ClipsParams(Section):
+    """The drawn clips: people, each with one clip per label and in one split only, frames per clip, and the seed."""
+
+    people: Annotated[int, Field(ge=3, le=2000)] = 80  # drawn in some minutes
+    frames: Annotated[int, Field(ge=2, le=64)] = 8
     seed: Seed = 0
 
 
@@ -195,14 +200,49 @@ class MonitorParams(Section):
     reference_faces: Count = 2000
 
 
+class CodeParams(Section):
+    """The version of each stage's code, for changes in meaning that DVC cannot see.
+
+    DVC hashes the packages and modules that decide what a stage writes (see `dvc.yaml`). Where a change elsewhere has
+    the same effect, such as a default in `params.py`, raise the number of the stage: it runs again.
+    """
+
+    clips: Count = 1
+    download: Count = 1
+    harmonize: Count = 1
+    split: Count = 1
+    validate_: Annotated[Count, Field(alias="validate")] = 1
+    inputs: Count = 1
+    train: Count = 1
+    evaluate: Count = 1
+    combine: Count = 1
+    promote: Count = 1
+    package: Count = 1
+    report: Count = 1
+
+
+class Ensemble(Section):
+    """Recipes, or other ensembles, whose answers are combined.
+
+    `average`: the mean of their probabilities. `weighted`: a mean whose weights make validation most likely.
+    `stacking`: a logistic regression on their log-probabilities, fitted on validation (Wolpert 1992).
+    `one_against_rest`: the confidences of one binary recipe per label, normalized to sum to 1.
+    """
+
+    how: Literal["average", "weighted", "stacking", "one_against_rest"]
+    of: Annotated[tuple[str, ...], Field(min_length=2)]
+
+
 class Params(Section):
-    """All of `params.yaml`, and beside it, of the zoo's."""
+    """All of `params.yaml`."""
 
     scale: Scale = "sample"
     use: Annotated[tuple[Dataset, ...], Field(min_length=1)] = DATASETS
     run: Annotated[tuple[str, ...], Field(min_length=1)]
+    combine: tuple[str, ...] = ()
     datasets: DatasetsParams = DatasetsParams()
     sample: SampleParams = SampleParams()
+    clips: ClipsParams = ClipsParams()
     faces: FacesParams = FacesParams()
     harmonize: HarmonizeParams = HarmonizeParams()
     split: SplitParams = SplitParams()
@@ -214,28 +254,48 @@ class Params(Section):
     package: PackageParams = PackageParams()
     sweep: SweepParams = SweepParams()
     monitor: MonitorParams = MonitorParams()
+    code: CodeParams = CodeParams()
     recipes: dict[str, Recipe]
-    _zoo: Zoo = PrivateAttr(default_factory=Zoo)
+    ensembles: dict[str, Ensemble] = {}
 
-    @property
-    def zoo(self) -> Zoo:
-        """The systems to compare with."""
-        return self._zoo
-
-    @field_validator("use", "run")
+    @field_validator("use", "run", "combine")
     @classmethod
     def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) < len(names):
             raise ValueError("each name can stand there once")
         return names
 
-    @field_validator("recipes")
-    @classmethod
-    def _of_seven_labels(cls, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
-        for name, recipe in recipes.items():
-            if recipe.one_against_rest:
-                raise ValueError(f"{name} tells one label from the rest, and can not be served; it belongs in {ZOO}")
-        return recipes
+    @model_validator(mode="after")
+    def _ensembles_are_complete(self) -> Self:
+        for name in self.ensembles:
+            if name in self.recipes:
+                raise ValueError(f"ensembles.{name} has the name of a recipe")
+            self.systems(name)
+        for name in self.combine:
+            if name not in self.ensembles:
+                raise ValueError(f"combine: there is no ensemble {name!r}; there are {', '.join(self.ensembles)}")
+            if left_out := [system for system in self.systems(name) if system not in self.run]:
+                raise ValueError(f"combine: {name} needs {left_out[0]}, which `run` leaves out; add it to `run`")
+        return self
+
+    @property
+    def comparison(self) -> tuple[str, ...]:
+        """The recipes that are only compared with, never promoted."""
+        return tuple(name for name, recipe in self.recipes.items() if not recipe.promote)
+
+    def systems(self, name: str, within: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the recipes that an ensemble consists of; of a recipe, itself.
+
+        Raises:
+            ValueError: if one of them is unknown, or an ensemble contains itself.
+        """
+        if name in within:
+            raise ValueError(f"ensembles.{name} contains itself")
+        if name in self.ensembles:
+            return sum((self.systems(member, (*within, name)) for member in self.ensembles[name].of), ())
+        if name not in self.recipes:
+            raise ValueError(f"ensembles.{within[-1]}.of names {name}, which is neither a recipe nor an ensemble")
+        return (name,)
 
     def dataset(self, name: str) -> DatasetParams:
         """Return the parameters of a dataset; raises PipelineError if there is none of that name."""
@@ -274,31 +334,20 @@ class Params(Section):
         return recipe.at(self.scale)
 
     def _known_recipe(self, version: str) -> Recipe:
-        known = {**self.zoo.recipes, **self.recipes}
-        if version not in known:
-            raise PipelineError(f"run: there is no recipe {version!r}; there are {', '.join(known)}")
-        return known[version]
+        if version not in self.recipes:
+            raise PipelineError(f"run: there is no recipe {version!r}; there are {', '.join(self.recipes)}")
+        return self.recipes[version]
 
 
 def load_params(file: Path = Path("params.yaml")) -> Params:
-    """Read and check the parameters, with those of the zoo that lies beside them, if there is one.
+    """Read and check the parameters.
 
     Raises:
         PipelineError: naming the file, the key, what was expected and what was found.
     """
-    params = _load(file, Params)
-    zoo = file.parent / ZOO
-    if zoo.exists():
-        params._zoo = _load(zoo, Zoo)
-        if twice := sorted(set(params.recipes) & {*params.zoo.recipes, *params.zoo.ensembles}):
-            raise PipelineError(f"{zoo}: recipes.{twice[0]} has the name of a recipe in {file}; give it another one")
-    return params
-
-
-def _load(file: Path, model: type[Model]) -> Model:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return model.model_validate(content)
+        return Params.model_validate(content)
     except OSError as error:
         raise PipelineError(f"{file} can not be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

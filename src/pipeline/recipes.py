@@ -219,7 +219,8 @@ class Recipe(Section):
     each batch takes one of them. `stages` lists epochs, the last one being `epochs`: early stopping ends a stage, not
     the training, and begins anew in each, which goes on where the one before ended. `checkpoint_every` so many epochs a
     checkpoint is kept for good. `keep` says which weights are the final ones where neither `swa` nor `ema` averages
-    any.
+    any. `promote: false` marks a system to compare with: it is trained and scored like a version, but never becomes
+    champion.
     """
 
     data: Annotated[tuple[Dataset | Literal["clips"], ...], Field(min_length=1)]
@@ -259,6 +260,7 @@ class Recipe(Section):
     keep: Literal["best", "last"] = "best"
     tta: Literal["none", "flip", "five_crop", "ten_crop"] | Views | Zooms = "none"
     compile: bool = False
+    promote: bool = True
     at_sample: AtSample = AtSample()
 
     @field_validator("data")
@@ -314,6 +316,9 @@ class Recipe(Section):
             raise ValueError("recurrent: it reads clips, and the other datasets have none; set data: [clips]")
         if CLIPS in self.data and not self.recurrent:
             raise ValueError("data: clips are read by a recipe with recurrent; set it, as in recurrent: {width: 128}")
+        if self.promote and (self.recurrent or self.one_against_rest):
+            kind = "recurrent" if self.recurrent else "one_against_rest"
+            raise ValueError(f"{kind}: the service answers for one face with seven labels; set promote: false")
         if self.recurrent and (self.leave_out or self.one_against_rest or self.balance or self.distil):
             raise ValueError("recurrent: leave_out, one_against_rest, balance and distil are for faces; take them out")
         return self

@@ -7,7 +7,7 @@ import typer
 from pipeline.cli.decide import history, promote, reproduce, rollback, trace
 from pipeline.cli.improve import label_errors, sweep
 from pipeline.cli.keys import keys
-from pipeline.cli.rebuild import champion, check, repro
+from pipeline.cli.rebuild import champion, check, repro, zoo
 from pipeline.cli.use import monitor, predict, ready_made
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 PANELS = {
-    "Rebuild": (check, repro, champion),
+    "Rebuild": (check, repro, champion, zoo),
     "Decide": (promote, rollback, history, trace, reproduce),
     "Improve": (sweep, label_errors),
     "Use": (predict, ready_made, monitor),

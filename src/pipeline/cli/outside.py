@@ -4,10 +4,9 @@ from pathlib import Path
 
 import bentoml
 
-from pipeline.files import read_json
+from pipeline.files import read_json, sha256_of
 from pipeline.inference.pointer import read_pointer
 from pipeline.inference.variants import variant_file
-from pipeline.networks.checkpoint import load_checkpoint
 from pipeline.params import Params
 from pipeline.promotion.decisions import read_champions
 from pipeline.registry import history, tracking
@@ -34,8 +33,8 @@ def versions_without_run(params: Params, models: Path) -> list[str]:
     """
     with tracking.answering():
         client = tracking.connect()
-        checkpoints = {version: load_checkpoint(models / version) for version in params.run}
-        return [name for name, made in checkpoints.items() if not tracking.find_run(client, name, made.sha256())]
+        weights = {version: sha256_of(models / version / "weights.safetensors") for version in params.run}
+        return [name for name, sha256 in weights.items() if not tracking.find_run(client, name, sha256)]
 
 
 def stale_stages(pointer_file: Path, promotion: Path, package: Path) -> list[str]:

@@ -9,5 +9,6 @@ RAW = Path("data/raw")  # where downloads go
 PAGE = Path("reports/versions.html")
 POINTER = Path("models/champion.json")
 CORRECTIONS = Path("data/corrections.csv")
-PROMOTION, PACKAGE = Path("metrics/promotion.json"), Path("metrics/package.json")
+METRICS, ZOO = Path("metrics"), Path("reports/zoo")
+PROMOTION, PACKAGE = METRICS / "promotion.json", METRICS / "package.json"
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file of the parameters")]

@@ -1,14 +1,14 @@
-"""Commands that check the parameters, rebuild what is out of date, and name the champion."""
+"""Commands that check the parameters, rebuild what is out of date, name the champion, and rank the other systems."""
 
 from pathlib import Path
 
 import typer
 
-from pipeline.cli.places import CORRECTIONS, PACKAGE, PAGE, POINTER, PROMOTION, RAW, ParamsFile
+from pipeline.cli.places import CORRECTIONS, METRICS, PACKAGE, PAGE, POINTER, PROMOTION, RAW, ZOO, ParamsFile
 from pipeline.command import as_sentence
 from pipeline.errors import PipelineError
 from pipeline.params import NO_PATHS, Params, load_params
-from pipeline.registry.repro import run_dvc
+from pipeline.registry.repro import changed_params, run_dvc, start_dvc
 
 
 def check(params: ParamsFile = Path("params.yaml")) -> None:
@@ -20,38 +20,69 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 
 def repro() -> None:
     """Check params.yaml, run what is out of date (`dvc repro`), name the champion and the versions' page."""
-    from pipeline.cli.outside import replaced_sources, stale_stages, versions_without_run
     from pipeline.datasets.corrections import read_sheet
 
     with as_sentence():
         params = load_params()
-        _check(params)
         read_sheet(CORRECTIONS)
-        for dataset in replaced_sources(params, RAW):
-            typer.echo(f"the source of {dataset} was replaced since it was downloaded")
-            run_dvc("repro", "--single-item", "--force", f"download@{dataset}")
-        if not POINTER.exists():  # as in a clone that pulled what others made: promote is up to date there
-            run_dvc("repro", "promote")
-            if not POINTER.exists():
-                run_dvc("repro", "--single-item", "--force", "promote")
-        run_dvc("repro")
+        status = start_dvc("status", "--quiet")  # takes seconds, as do the imports of the next line
+        from pipeline.cli.outside import replaced_sources, stale_stages, versions_without_run
+
+        replaced = replaced_sources(params, RAW)
+        if status.wait() or replaced or not POINTER.exists():
+            _check(params)
+            _repro(replaced)
         for version in versions_without_run(params, Path("models")):
-            typer.echo(f"the tracking store has no run of {version} any more; its evaluation makes one")
+            typer.echo(f"the tracking store has no run of {version}; its evaluation makes one")
             run_dvc("repro", "--single-item", "--force", f"evaluate@{version}")
         stale = stale_stages(POINTER, PROMOTION, PACKAGE)
         for stage in stale:
             typer.echo(f"what {stage} left in the registry or the Bento store is gone, or was changed")
             run_dvc("repro", "--single-item", "--force", stage)
         if stale:
-            run_dvc("repro", "compare")  # it marks the champion
+            run_dvc("repro", "report")  # it marks the champion
         typer.echo(_champion())
         typer.echo(f"the versions side by side: {PAGE}")
+
+
+def zoo() -> None:
+    """Train and score the systems to compare with, the recipes with `promote: false` and the ensembles; rank them."""
+    with as_sentence():
+        params = load_params()
+        with changed_params(run=list(params.comparison), combine=list(params.ensembles)):
+            _check(load_params())
+            run_dvc("repro", "evaluate", *(["combine"] if params.ensembles else []))
+
+        from pipeline.evaluation.ranking import rank
+        from pipeline.files import read_output, written_whole
+        from pipeline.stages.report import write_version_pages
+
+        stages = {name: f"evaluate@{name}" for name in params.comparison}
+        stages |= {name: f"combine@{name}" for name in params.ensembles}
+        ranked = rank({name: read_output(METRICS / f"{name}.json", stage) for name, stage in stages.items()})
+        with written_whole(ZOO / "ranking.csv") as file:
+            ranked.round(4).to_csv(file, index=False)
+        folders = Path("models"), Path("predictions"), METRICS, Path("reports/pictures")
+        write_version_pages(params.comparison, *folders, ZOO)
+        typer.echo(ranked.drop(columns="tta").round(3).to_string(index=False))
+        typer.echo(f"this table, and a page about each system: {ZOO}")
 
 
 def champion() -> None:
     """Name the champion, its macro-F1 and its Bento."""
     with as_sentence():
         typer.echo(_champion())
+
+
+def _repro(replaced: list[str]) -> None:
+    for dataset in replaced:
+        typer.echo(f"the source of {dataset} was replaced since it was downloaded")
+        run_dvc("repro", "--single-item", "--force", f"download@{dataset}")
+    if not POINTER.exists():  # as in a clone that pulled what others made: promote is up to date there
+        run_dvc("repro", "promote")
+        if not POINTER.exists():
+            run_dvc("repro", "--single-item", "--force", "promote")
+    run_dvc("repro")
 
 
 def _check(params: Params) -> None:
@@ -75,8 +106,6 @@ def _check(params: Params) -> None:
         load_detector(find_yunet(params.faces.yunet))
     for version in params.run:
         recipe = params.recipe(version)
-        if recipe.recurrent:
-            raise PipelineError(f"recipes.{version} reads clips, which only the zoo has; put it into zoo/params.yaml")
         for runs in (recipe, params.recipes[version]):  # at `sample` too, what would fail at `full` is told
             try:
                 check_network(runs)

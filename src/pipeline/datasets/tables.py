@@ -1,4 +1,4 @@
-"""Reading the tables that flow between stages: faces (one Parquet file a dataset) and splits."""
+"""Reading the tables that flow between stages: faces (one Parquet file a dataset), clips and splits."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +31,16 @@ SCHEMA = pa.schema(
         "height": pa.int32(),
         "face_score": pa.float32(),
         "box": pa.list_(pa.field("element", pa.int32()), 4),
+    }
+)
+CLIP_SCHEMA = pa.schema(
+    {
+        "clip_id": pa.string(),
+        "person": pa.string(),
+        "label": pa.string(),
+        "label_id": pa.int8(),
+        "split": pa.string(),
+        "frames": pa.list_(pa.field("element", pa.binary())),
     }
 )
 SPLIT_COLUMNS = ("face_id", "dataset", "label", "group", "split", "leaked", "reason")
@@ -79,6 +89,22 @@ def open_faces(folder: Path, dataset: str) -> Iterator[pq.ParquetFile]:
             yield opened
     except (OSError, pa.ArrowException) as error:
         raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro {_stage(dataset)}`") from error
+
+
+def read_clips(folder: Path, split: str | None = None) -> pd.DataFrame:
+    """Read the clips of a split, or all, from `clips.parquet` in a folder; `frames` are arrays of encoded images.
+
+    Raises:
+        PipelineError: if the table is missing, damaged or another one, or holds no such clips.
+    """
+    with open_faces(folder, CLIPS) as file:
+        if set(CLIP_SCHEMA.names) - set(file.schema_arrow.names):
+            raise PipelineError(f"{folder / CLIPS}.parquet has not the columns {', '.join(CLIP_SCHEMA.names)} of clips")
+        table = file.read(columns=CLIP_SCHEMA.names).to_pandas()
+    table = table if split is None else table[table.split == split].reset_index(drop=True)
+    if table.empty:
+        raise PipelineError(f"there are no {split or ''} clips in {folder / CLIPS}.parquet".replace("  ", " "))
+    return table
 
 
 def read_split(folder: Path, splits: Path, dataset: str, split: str) -> pd.DataFrame:
@@ -135,4 +161,4 @@ def read_origin(folder: Path, dataset: str) -> Origin:
 
 def _stage(dataset: str) -> str:
     """Return the address of the stage that writes the table of a dataset, or of the clips."""
-    return "zoo/dvc.yaml:clips" if dataset == CLIPS else f"harmonize@{dataset}"
+    return "clips" if dataset == CLIPS else f"harmonize@{dataset}"

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import PipelineError
-from pipeline.files import address
 
 LOSSES = ("train/loss", "validation/loss")
 SCORE = "validation/macro_f1"  # that the best epoch is best in
@@ -24,8 +23,7 @@ def read_curves(file: Path) -> pd.DataFrame:
         if missing:
             raise ValueError(f"without {', '.join(missing)}")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        stage = address(f"train@{file.stem}", file)
-        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro {stage}`") from error
+        raise PipelineError(f"{file} is missing or damaged ({error}); run `dvc repro train@{file.stem}`") from error
     return curves.assign(epoch=curves.epoch + 1)
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import score
-from pipeline.files import address
 from pipeline.labels import LABELS
 from pipeline.params import EvaluateParams
 from pipeline.recipes import Recipe
@@ -24,12 +23,20 @@ def read_predictions(file: Path) -> pd.DataFrame:
     Raises:
         PipelineError: if the version was not evaluated.
     """
-    try:
-        table = pd.read_parquet(file)
-    except (OSError, pa.ArrowException) as error:
-        stage = address(f"evaluate@{file.stem}", file)
-        raise PipelineError(f"{file} is missing or damaged; run `dvc repro {stage}`") from error
+    table = _read(file)
     return table.assign(predicted=stack(table.probabilities).argmax(1))
+
+
+def read_weights_sha256(file: Path) -> str:
+    """Read the SHA-256 of the weights that answered; raises PipelineError if the version was not evaluated."""
+    return _read(file, ["weights_sha256"]).weights_sha256.iloc[0]
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise PipelineError(f"{file} is missing or damaged; run `dvc repro evaluate@{file.stem}`") from error
 
 
 def stack(column: pd.Series) -> NDArray[np.float32]:

@@ -80,11 +80,11 @@ def save_checkpoint(folder: Path, network: ExpressionNetwork, recipe: Recipe, fa
     write_json(folder / FACTS, content)
 
 
-def load_checkpoint(folder: Path, trained_by: str = "train") -> Checkpoint:
-    """Open a version that was trained by the stage of this name.
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Open a version.
 
     Raises:
         PipelineError: if it was not trained yet, or its facts are damaged.
     """
-    facts = read_output(folder / FACTS, f"{trained_by}@{folder.name}")
+    facts = read_output(folder / FACTS, f"train@{folder.name}")
     return Checkpoint(folder, Recipe.model_validate(facts.pop("recipe")), facts)

@@ -1,1 +1,1 @@
-"""The templates of the pages that are written, and what they share."""
+"""Pages about the data, the versions and the model card: templates, and the functions that fill them in."""

@@ -7,12 +7,11 @@ from pathlib import Path
 def checked_out() -> dict[str, str]:
     """Return what is checked out here: `git_commit`, and as `git_dirty` whether the tree differs from it.
 
-    `dvc.lock` and what it vouches for, metrics and the zoo's ranking, do not count: they change with every run.
+    `dvc.lock` and the metrics that it vouches for do not count: they change with every run.
     """
     commit = _git("rev-parse", "HEAD").strip() or "unknown"
     changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    own = [path for path in changed if not path.removeprefix("zoo/").startswith(("metrics/", "ranking.csv"))]
-    own = [path for path in own if not path.endswith("dvc.lock")]
+    own = [path for path in changed if not path.startswith("metrics/") and not path.endswith("dvc.lock")]
     return {"git_commit": commit, "git_dirty": str(bool(own)).lower() if commit != "unknown" else commit}
 
 

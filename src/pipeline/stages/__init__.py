@@ -1,1 +1,1 @@
-"""The stages that `dvc.yaml` and `zoo/dvc.yaml` run, one module each."""
+"""The stages that `dvc.yaml` runs, one module each."""

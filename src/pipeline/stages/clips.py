@@ -1,4 +1,4 @@
-"""Draws the clips that a recurrent recipe learns from, into one table that says their splits itself."""
+"""Draw the clips that recurrent recipes learn from, into one table that has their splits."""
 
 import logging
 from pathlib import Path
@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.command import run
+from pipeline.datasets.tables import CLIP_SCHEMA
 from pipeline.files import written_whole
 from pipeline.labels import LABELS
-from pipeline.params import load_params
+from pipeline.params import ClipsParams, load_params
 from pipeline.sample.clip import draw_clips
-from pipeline.training.clips import SCHEMA
-from pipeline.zoo import ClipsParams
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +35,21 @@ def clips(file: Path, params: ClipsParams) -> int:
         for clip in tqdm(drawn, total=number, desc="draw clips", unit=" clips", mininterval=1, disable=None)
     ]
     # `drawn` and `detector` are what `harmonize` writes beside faces.
-    schema = SCHEMA.with_metadata({"drawn": "True", "detector": "None"})
+    schema = CLIP_SCHEMA.with_metadata({"drawn": "True", "detector": "None"})
     with written_whole(file) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="none")
     return number
 
 
 def main(file: Path) -> None:
-    """Draw clips, as many as `zoo/params.yaml` says, into FILE."""
-    params = load_params().zoo.clips
-    logger.info("%d clips of %d frames, one a label of each of %d people", clips(file, params), params.frames,
-                params.people)  # fmt: skip
+    """Draw clips, as `clips` in `params.yaml` has it, into FILE; an empty table if no recipe in `run` reads any."""
+    params = load_params()
+    if not any(params.recipe(version).recurrent for version in params.run):
+        with written_whole(file) as partial:
+            pq.write_table(CLIP_SCHEMA.empty_table(), partial)
+        return
+    count = clips(file, params.clips)
+    logger.info("%d clips of %d frames, one per label of %d people", count, params.clips.frames, params.clips.people)
 
 
 if __name__ == "__main__":

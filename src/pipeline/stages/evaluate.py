@@ -2,17 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import typer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipeline.command import run
 from pipeline.datasets.images import read_images
-from pipeline.datasets.tables import read_split
-from pipeline.errors import PipelineError
+from pipeline.datasets.tables import read_clips, read_split
+from pipeline.evaluation.clips import predict_clips, score_clips
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.diagrams import draw_diagrams
 from pipeline.evaluation.gallery import choose_answers, choose_mistakes, draw_answers, draw_mistakes
@@ -21,13 +22,12 @@ from pipeline.evaluation.pictures import draw_curves
 from pipeline.evaluation.predictions import judged, of_classes, own_faces, score_datasets, score_faces, stack
 from pipeline.evaluation.reliability import measure_calibration
 from pipeline.evaluation.robustness import measure_robustness
-from pipeline.evaluation.scorecard import version_page
 from pipeline.evaluation.slices import check_columns, describe, score_slices
 from pipeline.evaluation.views import answer
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
 from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
-from pipeline.params import EvaluateParams, load_params
+from pipeline.params import EvaluateParams, Params, load_params
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
 from pipeline.sources import SOURCES
@@ -165,6 +165,41 @@ def draw(
     draw_mistakes(mistakes, read_images(faces, mistakes), f"mistakes of {title}", pictures / "mistakes.png", classes)
 
 
+def evaluate_faces(
+    checkpoint: Checkpoint, params: Params, faces: Path, splits: Path, curves: Path, pictures: Path
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Score a version of faces, and draw its pictures; return its metrics and predictions."""
+    recipe, version = checkpoint.recipe, checkpoint.facts["version"]
+    rows = [
+        read_split(faces, splits, name, split).assign(split=split)
+        for name in params.use
+        for split in ("validation", "test")
+    ]
+    predictions = predict(checkpoint, faces, pd.concat(rows, ignore_index=True), params.train.workers)
+    result = evaluate(predictions, recipe, params.evaluate)
+    for name, doubt in doubt_label_maps(predictions, checkpoint).items():
+        result["datasets"][name]["label_map_doubt"] = doubt
+        if doubt:
+            logger.warning("warning: %s: %s", name, doubt)
+    mine = judged(own_faces(predictions, recipe))
+    result |= look_closer(checkpoint, faces, mine, params.evaluate)
+    title = f"{version} on {', '.join(recipe.data)}"
+    draw(title, mine, recipe.classes, result, faces=faces, curves=curves, pictures=pictures)
+    return result, predictions
+
+
+def evaluate_clips(
+    checkpoint: Checkpoint, params: EvaluateParams, clips: Path, pictures: Path
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Score a version of clips, and draw its pictures; return its metrics and predictions."""
+    predictions = predict_clips(checkpoint, read_clips(clips, "test"))
+    answers = predictions.label_id.to_numpy(), stack(predictions.probabilities)
+    result = score_clips(predictions, params)
+    result["calibration"] = measure_calibration(*answers, checkpoint.facts["temperature"], params.calibration_bins)
+    draw_diagrams(*answers, result, f"{checkpoint.facts['version']} on clips", pictures)
+    return result, predictions
+
+
 def main(
     version: str,
     model: Path,
@@ -174,53 +209,36 @@ def main(
     metrics: Path,
     table: Path,
     pictures: Path,
-    page: Path,
+    clips: Annotated[Path | None, typer.Option(help="folder of the clips, which a recurrent version reads")] = None,
 ) -> None:
-    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, a TABLE of predictions, a folder of PICTURES, a PAGE.
+    """Score VERSION from its MODEL on FACES and SPLITS: METRICS, a TABLE of predictions, a folder of PICTURES.
 
     Draws the CURVES of its training as well.
     """
     params = load_params()
     check_columns(params.evaluate.slice_by)
     checkpoint = load_checkpoint(model)
-    if checkpoint.recipe.recurrent:
-        raise PipelineError(f"{model} reads clips, not faces; score it with pipeline.stages.evaluate_clips")
-    rows = pd.concat(
-        [
-            read_split(faces, splits, name, split).assign(split=split)
-            for name in params.use
-            for split in ("validation", "test")
-        ],
-        ignore_index=True,
-    )
-    predictions = predict(checkpoint, faces, rows, params.train.workers)
-    result = {"version": version, "scale": checkpoint.facts["scale"]}
-    recipe = checkpoint.recipe
-    result |= evaluate(predictions, recipe, params.evaluate)
-    for name, doubt in doubt_label_maps(predictions, checkpoint).items():
-        result["datasets"][name]["label_map_doubt"] = doubt
-        if doubt:
-            logger.warning("warning: %s: %s", name, doubt)
-    mine = judged(own_faces(predictions, recipe))
-    result |= look_closer(checkpoint, faces, mine, params.evaluate)
+    with written_whole(pictures) as folder:
+        folder.mkdir()
+        if checkpoint.recipe.recurrent:
+            result, predictions = evaluate_clips(checkpoint, params.evaluate, clips or faces, folder)
+        else:
+            result, predictions = evaluate_faces(checkpoint, params, faces, splits, curves, folder)
+    result = {"version": version, "scale": checkpoint.facts["scale"], **result}
     with written_whole(table) as file:
         predictions.assign(weights_sha256=checkpoint.sha256()).to_parquet(file, index=False)
-    with written_whole(pictures) as folder:
-        title = f"{version} on {', '.join(recipe.data)}"
-        draw(title, mine, recipe.classes, result, faces=faces, curves=curves, pictures=folder)
-    with written_whole(page) as file:
-        file.write_text(version_page(checkpoint, result, pictures), encoding="utf-8")
     write_json(metrics, result)
-    _log(version, checkpoint, result, {"": metrics, "report": page, "plots": pictures})
-    logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d; see %s", version, result["own"]["macro_f1"],
-                result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"], page)  # fmt: skip
+    _log(version, checkpoint, result, {"": metrics, "plots": pictures})
+    logger.info("%s: macro-F1 %.3f on its own %d faces, %.3f on all %d", version, result["own"]["macro_f1"],
+                result["own"]["n"], result["overall"]["macro_f1"], result["overall"]["n"])  # fmt: skip
 
 
 def _log(version: str, checkpoint: Checkpoint, result: dict[str, Any], files: dict[str, Path]) -> None:
     parts = {"own": result["own"], "overall": result["overall"]}
     parts |= {f"{name}/{part['split']}": part["whole"] for name, part in result["datasets"].items()}
     parts |= {f"{name}/{part['split']}/leak_free": part["leak_free"] for name, part in result["datasets"].items()}
-    if result["robustness"]:
+    parts |= {f"static/{name}": part for name, part in result.get("static", {}).items()}
+    if result.get("robustness"):
         parts["damaged"] = result["robustness"]["mean"]
     tracking.log_scores(version, checkpoint.facts, checkpoint.sha256(), parts, result["classes"], files)
 

@@ -1,6 +1,7 @@
-"""Tells a version what it is made from: the hashes of its datasets, and of the versions it may start from.
+"""What a version is made from: its recipe as it runs, the hashes of its datasets, and of its parents.
 
-These are tiny stages before `train`, so that a version trains again when its own data or parents change, not others'.
+These are short stages before `train`, so that a version trains again when its own recipe, data or parents change, and
+only then: a reworded description of a recipe's field, or another version's data, leaves these files as they are.
 """
 
 import hashlib
@@ -39,19 +40,23 @@ def inputs(datasets: tuple[str, ...], faces: Path, splits: Path) -> dict[str, st
 
 def main(
     version: str,
-    file: Path,
+    folder: Path,
     faces: Annotated[Path | None, typer.Option(help="folder with the tables of faces")] = None,
     splits: Annotated[Path | None, typer.Option(help="table of the splits")] = None,
+    clips: Annotated[Path | None, typer.Option(help="folder of the clips, which a recurrent version reads")] = None,
     parent: Annotated[Path | None, typer.Option(help="folder of a version that this one may start from")] = None,
 ) -> None:
-    """Write to FILE what VERSION is made from: its datasets' hashes, or what is to know of a PARENT."""
+    """Write into FOLDER what VERSION is made from: its recipe and its datasets' hashes, or the facts of a PARENT."""
     if parent:
         facts = read_output(parent / "model.json", f"train@{parent.name}")
         weights = sha256_of(parent / "weights.safetensors")
         score = facts["validation"]["macro_f1"]
-        write_json(file, {"weights_sha256": weights, "validation_macro_f1": score, "drawn": facts["drawn"]})
+        content = {"weights_sha256": weights, "validation_macro_f1": score, "drawn": facts["drawn"]}
+        write_json(folder / f"{parent.name}.json", content)
     elif faces and splits:
-        write_json(file, inputs(load_params().recipe(version).data, faces, splits))
+        recipe = load_params().recipe(version)
+        write_json(folder / "faces.json", inputs(recipe.data, clips if recipe.recurrent and clips else faces, splits))
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json", exclude={"at_sample"}))  # which was applied
     else:
         raise PipelineError("give --faces and --splits, or --parent")
 

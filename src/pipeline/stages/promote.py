@@ -75,9 +75,14 @@ def main(
     DECISION as JSON and as a REPORT, and moves the pointer `champion.json` in MODELS.
     """
     params = load_params()
-    tables = {version: read_predictions(predictions / f"{version}.parquet") for version in params.run}
-    if force and force not in tables:
-        raise PipelineError(f"there is no version {force!r} in `run`; there are {', '.join(tables)}")
+    candidates = [version for version in params.run if params.recipe(version).promote]
+    if force and force not in candidates:
+        if force in params.run:
+            raise PipelineError(f"recipes.{force} has `promote: false`; it is only compared with")
+        raise PipelineError(f"there is no version {force!r} in `run`; there are {', '.join(candidates)}")
+    if not candidates:
+        raise PipelineError("no version in `run` may be promoted: all have `promote: false`; add one to `run`")
+    tables = {version: read_predictions(predictions / f"{version}.parquet") for version in candidates}
     judged = judged_split(next(iter(tables.values())))
     test = [read_split(faces, splits, name, split).assign(split=split) for name, split in judged.items()]
     valid = read_output(metrics / "validation.json", "validate")["passed"]

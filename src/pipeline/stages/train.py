@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+import typer
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
@@ -26,6 +27,8 @@ from pipeline.params import Params, TrainParams, load_params
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
 from pipeline.registry.checkout import checked_out
+from pipeline.registry.outbox import Outbox
+from pipeline.registry.progress import Stopwatch
 from pipeline.training import processes
 from pipeline.training.calibration import calibrate
 from pipeline.training.clips import open_data
@@ -33,9 +36,7 @@ from pipeline.training.data import RecipeData
 from pipeline.training.launch import count_wanted, launch
 from pipeline.training.memory import GO_ON, within_memory
 from pipeline.training.model import Averaging, ExpressionModel, choose_precision
-from pipeline.training.outbox import Outbox
 from pipeline.training.parents import Parents, find_parents
-from pipeline.training.progress import Stopwatch
 from pipeline.training.trainer import LAST, build_checkpoints, build_trainer, quiet
 
 logger = logging.getLogger(__name__)
@@ -166,13 +167,23 @@ def _facts(
     }
 
 
-def main(version: str, faces: Path, splits: Path, made_from: Path, models: Path, curves: Path) -> None:
+def main(
+    version: str,
+    faces: Path,
+    splits: Path,
+    made_from: Path,
+    models: Path,
+    curves: Path,
+    clips: Annotated[Path | None, typer.Option(help="folder of the clips, which a recurrent version reads")] = None,
+) -> None:
     """Train VERSION on its datasets in FACES and SPLITS into MODELS, and write its CURVES.
 
     MADE_FROM is the folder in which the stage `inputs` left the hashes of its data and parents.
     """
     params = load_params()
     recipe = params.recipe(version)
+    if recipe.recurrent and clips:
+        faces = clips
     parents = find_parents(version, recipe, made_from, models)
     facts = _facts(version, params, recipe, faces, made_from, parents)
     if (count := count_wanted(params.train.devices)) > 1:

@@ -1,4 +1,4 @@
-"""Stage 4: hold faces and splits against what they must be; a hard failure stops the pipeline with the rows named."""
+"""Stage 4: check faces and splits against expectations; a hard failure stops the pipeline with the rows named."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ from pipeline.datasets.expectations import (
     split_expectations,
 )
 from pipeline.datasets.quality import look_at
-from pipeline.datasets.report import data_page
 from pipeline.datasets.tables import SCHEMA, iter_faces, read_all_splits, read_types
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, written_whole
 from pipeline.labels import LABELS
+from pipeline.pages.data import data_page
 from pipeline.params import ValidateParams, load_params
 from pipeline.sources import SOURCES
 
@@ -88,7 +88,11 @@ def _stop_at(checks: list[dict[str, Any]], advice: str) -> None:
 
 
 def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) -> None:
-    """Check the tables in FACES against SPLITS; write RESULT and, with the counts in HARMONIZED, a PAGE to look at."""
+    """Check the tables in FACES against SPLITS, and write the RESULT.
+
+    A hard failure stops the pipeline before the stage that renders pages: then the PAGE about the data, with the counts
+    in HARMONIZED, is written here.
+    """
     params = load_params()
     columns = ("face_id", "image", "label", "label_id", "dataset", "native_split", "native_label", "corrected_from",
                "pixel_sha256", "face_score", "width", "height")  # fmt: skip
@@ -100,13 +104,15 @@ def main(faces: Path, splits: Path, harmonized: Path, result: Path, page: Path) 
     checks = validate(table, split_table, params.validate_, maps)
     failures = _failures(checks)
     warnings = [entry for entry in checks if not entry["met"] and entry["severity"] != "critical"]
-    with written_whole(page) as file:
-        file.write_text(data_page(table, split_table, checks, harmonized, faces), encoding="utf-8")
-    write_json(result, {"passed": not failures, "failures": failures, "warnings": warnings, "checked": len(checks)})
+    counts = {"passed": not failures, "failures": failures, "warnings": warnings, "checked": len(checks)}
+    write_json(result, {**counts, "expectations": checks})
+    if failures:
+        with written_whole(page) as file:
+            file.write_text(data_page(table, split_table, checks, harmonized, faces), encoding="utf-8")
     for entry in warnings:
         logger.warning("warning: %s (%d: %s)", entry["expectation"], entry["failed"], ", ".join(entry["rows"]))
     _stop_at(checks, f"see {page}")
-    logger.info("%d expectations met, %d warnings; see %s", len(checks) - len(warnings), len(warnings), page)
+    logger.info("%d expectations met, %d warnings", len(checks) - len(warnings), len(warnings))
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def make_plan(
         PipelineError: if the space is none, the version unknown, or its data or parents are missing.
     """
     running = params.recipe(version)
-    if version not in params.recipes:
-        raise PipelineError(f"{version} is a system of the zoo; a sweep is for a version of params.yaml")
+    if running.recurrent:
+        raise PipelineError(f"recipes.{version} reads clips; a sweep is for recipes that read faces")
     if name and not re.fullmatch(r"\w[\w.-]*", name):
         raise PipelineError(f"--study {name}: a name is made of letters, digits, dots, dashes and underscores")
     if settings.epochs and "epochs" in vary:

@@ -20,12 +20,12 @@ from pipeline.files import written_whole
 from pipeline.networks.network import check_network
 from pipeline.recipes import Recipe
 from pipeline.registry import tracking
+from pipeline.registry.outbox import Outbox
 from pipeline.stages.train import train
 from pipeline.sweep.plan import FACES, SPLITS, Plan
 from pipeline.training.augment import augmentation_of
 from pipeline.training.balancing import Copies
 from pipeline.training.clips import open_data
-from pipeline.training.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Clips of faces: their table, the dataset that a network sees, and the training and validation clips of a recipe."""
+"""Clips of faces: the dataset that a network sees, and the training and validation clips of a recipe."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,44 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
 
-from pipeline.datasets.tables import open_faces
+from pipeline.datasets.tables import read_clips
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
-from pipeline.recipes import CLIPS, Recipe
+from pipeline.recipes import Recipe
 from pipeline.training.augment import augmentation_of
 from pipeline.training.data import FaceData, RecipeData
 from pipeline.training.loading import MOST_BYTES, Batch, Examples
 from pipeline.vision.transforms import Image, decode, resize
-
-SCHEMA = pa.schema(
-    {
-        "clip_id": pa.string(),
-        "person": pa.string(),
-        "label": pa.string(),
-        "label_id": pa.int8(),
-        "split": pa.string(),
-        "frames": pa.list_(pa.field("element", pa.binary())),
-    }
-)
-
-
-def read_clips(folder: Path, split: str | None = None) -> pd.DataFrame:
-    """Read the clips of a split, or all, from `clips.parquet` in a folder; `frames` are arrays of encoded images.
-
-    Raises:
-        PipelineError: if the table is missing, damaged or another one, or holds no such clips.
-    """
-    with open_faces(folder, CLIPS) as file:
-        if set(SCHEMA.names) - set(file.schema_arrow.names):
-            raise PipelineError(f"{folder / CLIPS}.parquet has not the columns {', '.join(SCHEMA.names)} of clips")
-        table = file.read(columns=SCHEMA.names).to_pandas()
-    table = table if split is None else table[table.split == split].reset_index(drop=True)
-    if table.empty:
-        raise PipelineError(f"there are no {split or ''} clips in {folder / CLIPS}.parquet".replace("  ", " "))
-    return table
 
 
 class Clips(Examples):

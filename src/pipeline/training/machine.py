@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from pytorch_lightning.callbacks import Callback
 
-from pipeline.training.outbox import Outbox
-from pipeline.training.progress import Speed
+from pipeline.registry.outbox import Outbox
+from pipeline.registry.progress import Speed
 
 SECONDS = 10.0  # between two looks at the machine
 

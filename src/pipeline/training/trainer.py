@@ -18,11 +18,11 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline.params import TrainParams
 from pipeline.recipes import Recipe
+from pipeline.registry.outbox import Outbox
+from pipeline.registry.progress import show_progress
 from pipeline.training import processes
 from pipeline.training.machine import MachineMetrics
 from pipeline.training.model import EpochAveraging, MovingAveraging, choose_precision
-from pipeline.training.outbox import Outbox
-from pipeline.training.progress import show_progress
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation import charts
 from pipeline.evaluation.curves import LOSSES, SCORE, best_row, rates, read_curves
 from pipeline.evaluation.metrics import confusion
 from pipeline.evaluation.predictions import judged, own_faces, read_predictions
 from pipeline.files import read_output
 from pipeline.labels import LABELS
-from pipeline.networks.checkpoint import FACTS
+from pipeline.pages import charts
 from pipeline.pages.changes import changes_of, position
 from pipeline.pages.templates import render_page
 from pipeline.recipes import Recipe
@@ -53,7 +52,7 @@ def read_version(name: str, models: Path, predictions: Path, metrics: Path) -> V
     Raises:
         PipelineError: if something is missing or damaged, with the stage that makes it.
     """
-    facts = read_output(models / name / FACTS, f"train@{name}")
+    facts = read_output(models / name / "model.json", f"train@{name}")
     recipe = Recipe.model_validate(facts["recipe"])
     table = read_predictions(predictions / f"{name}.parquet")
     mine = judged(own_faces(table, recipe))
@@ -91,7 +90,7 @@ def versions_page(versions: Sequence[Version], champions: Mapping[str, dict[str,
     """
     ranked = sorted(versions, key=lambda version: -version.macro_f1)
     losses = [version.curves[name].max() for version in ranked for name in LOSSES]
-    most_loss = min(MOST_LOSS, max(losses))
+    most_loss = min(MOST_LOSS, max(losses, default=MOST_LOSS))
     return render_page(
         "versions.html.j2",
         labels=LABELS,
@@ -99,7 +98,7 @@ def versions_page(versions: Sequence[Version], champions: Mapping[str, dict[str,
         champions={v.name: champions[v.weights_sha256] for v in ranked if v.weights_sha256 in champions},
         absent=[entry for sha256, entry in champions.items() if sha256 not in {v.weights_sha256 for v in ranked}],
         drawn=[version.name for version in ranked if version.facts["drawn"]],
-        datasets=ranked[0].metrics["datasets"],
+        datasets=ranked[0].metrics["datasets"] if ranked else {},
         charts={version.name: _charts(version.curves, most_loss) for version in ranked},
         best={version.name: int(version.curves.epoch[best_row(version.curves)]) for version in ranked},
         size=(charts.WIDTH, charts.HEIGHT, charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),

@@ -8,8 +8,11 @@ import pytest
 from tables import write_tables
 from versions import PICTURES, evaluate_version, write_version
 
-from pipeline.evaluation.scorecard import version_page
+from pipeline.files import read_json
 from pipeline.networks.checkpoint import load_checkpoint
+from pipeline.pages.version import version_page
+from pipeline.registry import tracking
+from pipeline.stages.report import write_version_pages
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,16 @@ def evaluated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(evaluated):
-    return (evaluated / "reports" / "v<1>.html").read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{evaluated}/mlflow.db")
+        folders = (evaluated / name for name in ("models", "predictions", "metrics", "reports/pictures", "pages"))
+        write_version_pages(["v<1>"], *folders)
+        weights = load_checkpoint(evaluated / "models" / "v<1>").sha256()
+        run = tracking.find_run(tracking.connect(), "v<1>", weights)
+        assert [file.path for file in tracking.connect().list_artifacts(run.info.run_id, "report")] == [
+            "report/v<1>.html"
+        ]
+    return (evaluated / "pages" / "v<1>.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +63,7 @@ def test_page_opens_without_a_network(page):
 
 def test_every_picture_is_in_it(page, evaluated):
     shown = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    files = [(evaluated / "reports" / "v<1>" / f"{name}.png").read_bytes() for name in PICTURES]
+    files = [(evaluated / "reports" / "pictures" / "v<1>" / f"{name}.png").read_bytes() for name in PICTURES]
     assert sorted(map(base64.b64decode, shown)) == sorted(files)
 
 
@@ -85,6 +97,6 @@ def test_what_it_is_made_from_stands_there_and_names_are_shown_as_they_are(page,
 def test_what_was_not_measured_is_not_on_it(evaluated, metrics, tmp_path):
     (tmp_path / "roc.png").write_bytes(b"\x89PNG")
     clips = {key: value for key, value in metrics.items() if key != "slices"} | {"robustness": None}
-    page = version_page(load_checkpoint(evaluated / "models" / "v<1>"), clips, tmp_path)
+    page = version_page(read_json(evaluated / "models" / "v<1>" / "model.json"), "0" * 64, clips, tmp_path)
     assert re.findall(r"<h2>(.*?)</h2>", page) == ["Scores", "Calibration", "Classes"]
     assert page.count("<img") == 1

@@ -12,9 +12,10 @@ from tables import write_tables
 from versions import evaluate_version, write_version
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.comparison import differences, read_version
+from pipeline.files import write_json
 from pipeline.networks.checkpoint import load_checkpoint
-from pipeline.stages import compare
+from pipeline.pages.versions import differences, read_version
+from pipeline.stages import report
 
 TRAINED = {"epochs": 3, "precision": "32-true", "device": "GPU <1>", "parameters": 3_400_000}
 
@@ -30,7 +31,7 @@ def evaluated(tmp_path_factory):
         "plain": {"data": ["fer2013"], **small},
         "better": {"data": ["rafdb", "fer2013"], **small, **changed, "schedule": [{"name": "one_cycle"}]},
     }
-    params |= {"use": ["fer2013", "rafdb"], "run": ["plain", "better"], "recipes": recipes}
+    params |= {"use": ["fer2013", "rafdb"], "run": ["plain", "better"], "recipes": recipes, "ensembles": {}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     faces, splits = write_tables(root, ("fer2013", "rafdb"))
     with pytest.MonkeyPatch.context() as patch:
@@ -43,6 +44,9 @@ def evaluated(tmp_path_factory):
     set_score(root, "better", 0.75)
     (root / "metrics" / "gone.json").write_text("{}")
     decide(root, load_checkpoint(root / "models" / "better").sha256())
+    write_json(root / "metrics" / "validation.json", {"passed": True, "expectations": []})
+    for name in ("fer2013", "rafdb"):
+        write_json(root / "metrics" / "harmonize" / f"{name}.json", {"dropped": {}})
     return root
 
 
@@ -50,6 +54,7 @@ def evaluated(tmp_path_factory):
 def compared(evaluated, tmp_path, monkeypatch):
     """A copy of what was evaluated, to damage."""
     monkeypatch.chdir(shutil.copytree(evaluated, tmp_path / "copy"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copy/mlflow.db")
     return tmp_path / "copy"
 
 
@@ -67,8 +72,9 @@ def decide(root, weights_sha256):
 
 
 def page_of(root):
-    places = [root / name for name in ("models", "predictions", "metrics", "metrics/promotion.json")]
-    compare.main(*places, root / "reports" / "versions.html")
+    places = ("models", "data/faces", "data/splits.parquet", "predictions", "metrics", "reports/pictures")
+    outputs = ("reports/data.html", "reports/versions", "reports/versions.html")
+    report.main(*(root / name for name in (*places, *outputs)))
     return (root / "reports" / "versions.html").read_text()
 
 
@@ -85,6 +91,8 @@ def test_versions_stand_there_by_their_score_with_the_champion_marked(compared):
         ]
     assert "All learned from drawn faces" in page
     assert "gone" not in page
+    assert {file.name for file in (compared / "reports" / "versions").iterdir()} == {"better.html", "plain.html"}
+    assert '<a href="versions/better.html">' in page
 
 
 def test_page_fetches_nothing_and_escapes_what_it_is_given(compared):

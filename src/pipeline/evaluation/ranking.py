@@ -1,16 +1,8 @@
-"""A stage of the zoo: all systems in one table, the best first."""
+"""A ranking of systems by what they scored."""
 
-import logging
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-from pipeline.command import run
-from pipeline.files import read_output, written_whole
-from pipeline.params import load_params
-
-logger = logging.getLogger(__name__)
 
 SCORES = ("n", "accuracy", "macro_f1", "weighted_f1", "ece")
 
@@ -38,19 +30,3 @@ def rank(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
-
-
-def main(metrics: Path, table: Path) -> None:
-    """Rank the systems of the zoo by the files in METRICS; write the TABLE."""
-    zoo = load_params().zoo
-    stages = {name: f"zoo/dvc.yaml:evaluate@{name}" for name in zoo.run}
-    stages |= {name: f"zoo/dvc.yaml:evaluate_clips@{name}" for name in zoo.sequences}
-    stages |= {name: f"zoo/dvc.yaml:combine@{name}" for name in zoo.ensembles}
-    ranked = rank({name: read_output(metrics / f"{name}.json", stage) for name, stage in stages.items()})
-    with written_whole(table) as file:
-        ranked.round(4).to_csv(file, index=False)
-    logger.info("%s", ranked.drop(columns="tta").round(3).to_string(index=False))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -6,27 +6,29 @@ from typing import Any
 
 import yaml
 
-from pipeline.networks.checkpoint import Checkpoint
 from pipeline.pages.templates import render_page
+from pipeline.recipes import Recipe
 
 
-def version_page(checkpoint: Checkpoint, metrics: dict[str, Any], pictures: Path) -> str:
+def version_page(facts: dict[str, Any], weights_sha256: str, metrics: dict[str, Any], pictures: Path) -> str:
     """Render the page: facts, scores, slices, robustness, calibration, classes, training, answers.
 
     Args:
-        checkpoint: the version.
+        facts: the version's `model.json`.
+        weights_sha256: of its weights.
         metrics: what its evaluation found; clips have no `slices` and no `robustness`.
         pictures: folder with its pictures as PNG, which are put into the page; those that are missing are left out.
     """
-    recipe = checkpoint.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"at_sample"})
+    recipe = Recipe.model_validate(facts["recipe"])
+    changes = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"at_sample"})
     return render_page(
         "version.html.j2",
         metrics=metrics,
         parts=_parts(metrics),
-        facts=checkpoint.facts,
-        recipe=checkpoint.recipe,
-        recipe_yaml=yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=110),
-        weights_sha256=checkpoint.sha256(),
+        facts=facts,
+        recipe=recipe,
+        recipe_yaml=yaml.safe_dump(changes, sort_keys=False, default_flow_style=None, width=110),
+        weights_sha256=weights_sha256,
         pictures={file.stem: base64.b64encode(file.read_bytes()).decode() for file in pictures.glob("*.png")},
     )
 
