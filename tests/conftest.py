@@ -164,10 +164,14 @@ def promoted_twice(after: Callable[[Callable[[Path], None]], Path]) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
-    """Return an empty folder with the parameters, as a stage finds it, two epochs a recipe."""
+    """Return an empty folder with the parameters, as a stage finds it: two epochs per recipe, and narrow networks."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for recipe in params["recipes"].values():
         recipe.setdefault("at_sample", {})["epochs"] = 2
+        if "convnext" in recipe["backbone"]:
+            recipe |= {"backbone_args": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}, "image_size": 48}
+        elif "stem_width" in recipe.get("backbone_args", {}):  # a ResNet
+            recipe["backbone_args"] |= {"channels": [8, 16, 24, 32], "stem_width": 8}
     monkeypatch.chdir(tmp_path)
     # By its whole path: MLflow keeps one open store an address, and every test has its own.
     shutil.copy(empty_database, tmp_path / "mlflow.db")

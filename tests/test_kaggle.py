@@ -18,6 +18,7 @@ from kagglehub.clients import CHUNK_SIZE
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, sha256_of
 from pipeline.params import SampleParams
+from pipeline.sources import kaggle as source
 from pipeline.sources.kaggle import fetch
 from pipeline.sources.raw import open_raw
 from pipeline.stages.download import download
@@ -57,7 +58,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setattr("pipeline.sources.kaggle.PAUSES", (0, 0))
-    monkeypatch.setattr("pipeline.sources.kaggle.SILENCE", 0.3)
+    # It looks for who calls it among all modules that are loaded, which are thousands where other tests ran before.
+    monkeypatch.setattr("kagglehub.clients.get_user_agent", lambda: "kagglehub")
     return home
 
 
@@ -74,6 +76,13 @@ def kaggle(unknown: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> KaggleServ
     """Return a server that this user has credentials for."""
     monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
     return unknown
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up the first attempt after a second of silence, and no other one, however slow this machine is."""
+    usual, limits = source._given_up_after, iter([1])
+    monkeypatch.setattr(source, "_given_up_after", lambda seconds: usual(next(limits, seconds)))
 
 
 @pytest.fixture
@@ -176,7 +185,7 @@ def test_an_error_page_is_not_taken_for_the_rest(hashed: bool, kaggle: KaggleSer
     assert kaggle.ranges() == [None, None, f"bytes={CHUNK_SIZE}-", None]
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("step", [LOOK_UP, DOWNLOAD, ARCHIVE])
 def test_a_server_that_never_answers_is_asked_again(step: str, kaggle: KaggleServer) -> None:
     kaggle.plan(step, Answer(most=0, silent=True))
@@ -184,15 +193,16 @@ def test_a_server_that_never_answers_is_asked_again(step: str, kaggle: KaggleSer
     assert kaggle.count(step) == 2
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.usefixtures("impatient")
 def test_a_download_that_falls_silent_goes_on_where_it_stopped(kaggle: KaggleServer) -> None:
     kaggle.plan(ARCHIVE, Answer(most=CHUNK_SIZE, silent=True))
     assert content_of(fetch("fer2013")) == FILES
     assert kaggle.ranges() == [None, None, f"bytes={CHUNK_SIZE}-"]
 
 
-def test_a_slow_server_is_waited_for(kaggle: KaggleServer) -> None:
-    kaggle.plan(ARCHIVE, Answer(pause=0.1))  # 0.8 s in all: longer than the longest silence
+def test_a_slow_server_is_waited_for(kaggle: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "SILENCE", 2)
+    kaggle.plan(ARCHIVE, Answer(pause=0.3))  # 2.4 s in all: longer than the longest silence
     assert content_of(fetch("fer2013")) == FILES
     assert kaggle.count(ARCHIVE) == 1
 

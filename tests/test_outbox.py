@@ -3,12 +3,19 @@
 import os
 import socket
 import sys
+import threading
 
+import mlflow.server
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.server import handlers
+from mlflow.server.constants import SERVE_ARTIFACTS_ENV_VAR
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from servers import Server, answers, free_port
-from training import set_param, train
+from training import set_param, train, use_whole_network
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
@@ -17,7 +24,7 @@ from pipeline.registry.progress import EpochLines
 from pipeline.stages import train as stage
 
 
-class TrackingServer(Server):
+class ServerProcess(Server):
     """`mlflow server` with a store in a file, which starts quickly, and whose store outlives it."""
 
     def __init__(self, folder):
@@ -32,12 +39,54 @@ class TrackingServer(Server):
         )
 
 
-@pytest.fixture
-def server(workplace, monkeypatch):
-    server = TrackingServer(workplace)
+class OneRequest(WSGIRequestHandler):
+    protocol_version = "HTTP/1.0"  # keeps no connection that would outlive the server
+
+
+class ServerThread:
+    """The same server, in a thread: it starts and dies at once."""
+
+    def __init__(self):
+        self._port, self._server = free_port(), None
+        self.address = f"http://127.0.0.1:{self._port}"
+
+    def start(self):
+        self._server = make_server(
+            "127.0.0.1", self._port, mlflow.server.app, threaded=True, request_handler=OneRequest
+        )
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+
+    def kill(self):
+        if self._server:
+            self._server.shutdown()  # then nobody listens any more: who connects is refused
+            self._server.server_close()
+            self._server = None
+
+
+def talk_to(server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(outbox, "PAUSE", 0)
+
+
+@pytest.fixture
+def server(workplace, monkeypatch):
+    # What it would open by itself at its first request, and then take for the store of this process.
+    store = SqlAlchemyStore(f"sqlite:///{workplace}/mlflow.db", "mlflow-artifacts:/")
+    monkeypatch.setattr(handlers, "_tracking_store", store)
+    monkeypatch.setattr(handlers, "_artifact_repo", get_artifact_repository(str(workplace)))
+    monkeypatch.setenv(SERVE_ARTIFACTS_ENV_VAR, "true")
+    server = ServerThread()
+    talk_to(server, monkeypatch)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server_process(workplace, monkeypatch):
+    server = ServerProcess(workplace)
+    talk_to(server, monkeypatch)
     server.start()
     yield server
     server.kill()
@@ -105,7 +154,9 @@ def test_a_line_that_a_full_disk_cut_off_costs_no_other(workplace, server):
 
 
 @pytest.mark.slow
-def test_server_that_dies_again_and_again_has_every_metric(workplace, server, monkeypatch):
+def test_server_that_dies_again_and_again_has_every_metric(workplace, server_process, monkeypatch):
+    server = server_process
+    use_whole_network(workplace, "v8")
     set_param(workplace, "v8", at_sample={**load_params().recipes["v8"].at_sample.model_dump(), "epochs": 12})
     at_epoch(monkeypatch, {1: server.kill, 3: server.start, 5: server.kill, 6: server.start, 8: server.kill})
     write_curves = stage.write_curves

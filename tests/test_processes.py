@@ -13,7 +13,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from training import assert_trained_alike, set_param, stage_arguments, stage_command, train, write_inputs
+from training import (
+    assert_trained_alike,
+    set_param,
+    stage_arguments,
+    stage_command,
+    train,
+    use_whole_network,
+    write_inputs,
+)
 
 from pipeline.errors import PipelineError
 from pipeline.networks.checkpoint import load_checkpoint
@@ -21,7 +29,7 @@ from pipeline.networks.network import ExpressionNetwork
 from pipeline.params import load_params
 from pipeline.registry import tracking
 from pipeline.training import processes
-from pipeline.training.launch import count_wanted
+from pipeline.training.launch import count_wanted, launch
 
 
 def torchrun(version, *options):
@@ -59,7 +67,7 @@ def as_one_of_two(monkeypatch):
 
 def test_two_processes_train_like_one(workplace):
     prepare(workplace, ema={"decay": 0.9}, sampler="balanced", loss={"class_weights": "inverse_frequency"})
-    subprocess.run(torchrun("v3", *TWO), check=True, timeout=200)
+    launch(2, "pipeline.stages.train", *stage_arguments("v3"))
     shared = load_checkpoint(workplace / "models" / "v3")
     assert shared.facts["processes"] == 2
     weights = load_file(shared.weights)
@@ -120,6 +128,7 @@ def test_more_processes_than_gpus_are_refused(as_one_of_two, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others_and_the_training_goes_on_as_if_unbroken(workplace, victim):
+    use_whole_network(workplace, "v3")
     prepare(workplace, at_sample={"epochs": 6}, swa={"start": 0.5})
     whole = train(workplace, "v3")
     weights = load_file(whole.weights)
@@ -146,6 +155,7 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on_as_if_unbroke
 
 @pytest.mark.slow
 def test_devices_starts_the_processes_by_itself_and_says_one_sentence_if_one_is_killed(workplace):
+    use_whole_network(workplace, "v3")
     prepare(workplace, at_sample={"epochs": 4})
     params = yaml.safe_load((workplace / "params.yaml").read_text())
     params["train"]["devices"] = 2

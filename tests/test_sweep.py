@@ -12,6 +12,7 @@ import optuna
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from dying import dying
 from imports import ROOT
 from tables import write_tables
 from training import set_param, train
@@ -114,12 +115,9 @@ def test_what_is_printed_makes_the_trial_a_version(place):
 def test_a_killed_sweep_goes_on_where_it_stopped_and_ends_the_same(place, caplog):
     caplog.set_level("INFO")
     whole = run_sweep(plan_of(name="whole"))
-    order = [PIPELINE, "sweep", "v8", "--trials", "3", *(word for vary in VARY for word in ("--vary", vary))]
-    with subprocess.Popen(order, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout:
-            if "trial 1 epoch 2/2" in line:
-                process.kill()
-    assert process.returncode == -signal.SIGKILL
+    order = ["sweep", "v8", "--trials", "3", *(word for vary in VARY for word in ("--vary", vary))]
+    killed = subprocess.run(dying("pipeline", *order, epochs=3))  # in the midst of the second trial
+    assert killed.returncode == -signal.SIGKILL
     caplog.clear()
     plan = plan_of()
     again = run_sweep(plan)

@@ -12,10 +12,20 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from dying import dying
 from pytorch_lightning.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
 from safetensors.torch import load_file
 from tables import write_made_from, write_tables
-from training import set_param, set_scale, set_workers, stage_command, train, write_inputs
+from training import (
+    DATASETS,
+    set_param,
+    set_scale,
+    set_workers,
+    stage_arguments,
+    stage_command,
+    train,
+    use_whole_network,
+)
 
 from pipeline.errors import PipelineError
 from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
@@ -26,13 +36,16 @@ from pipeline.stages.train import _facts
 from pipeline.training.model import ExpressionModel
 from pipeline.training.parents import Parents, Teachers
 
-VERSIONS = tuple(load_params().recipes)
+# Those that are only compared with take a step in test_options.
+VERSIONS = tuple(name for name, recipe in load_params().recipes.items() if recipe.promote)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_recipe_trains_and_leaves_what_the_next_stages_need(workplace, version):
-    if load_params().recipes[version].start_from:
-        set_param(workplace, version, start_from=[])
+    use_whole_network(workplace, version)
+    at_sample = load_params().recipes[version].at_sample.model_dump()
+    set_param(workplace, version, at_sample={**at_sample, "epochs": 1}, start_from=[])
+    write_tables(workplace, DATASETS, counts={"train": 2, "validation": 1})
     checkpoint = train(workplace, version)
     assert checkpoint.recipe == load_params().recipe(version)
     assert checkpoint.facts["precision"] == "32-true" or torch.cuda.is_available()
@@ -60,26 +73,33 @@ def test_a_long_epoch_is_not_silent(workplace, monkeypatch, caplog):
 
 
 def test_the_same_seed_gives_the_same_weights(workplace):
-    first = load_file(train(workplace, "v1").weights)
-    second = load_file(train(workplace, "v1").weights)
+    first = load_file(train(workplace, "v4").weights)  # which drops out, and changes faces at random
+    second = load_file(train(workplace, "v4").weights)
     assert all(torch.equal(first[name], value) for name, value in second.items())
 
 
-def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(workplace, monkeypatch, caplog):
+# v6 with SWA and mixup, while it averages the weights.
+@pytest.mark.parametrize(("version", "epochs"), [("v3", 2), ("v6", 6)])
+def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(
+    workplace, monkeypatch, caplog, version, epochs
+):
     caplog.set_level("INFO")
-    whole = train(workplace, "v3")
+    at_sample = load_params().recipes[version].at_sample.model_dump()
+    set_param(workplace, version, at_sample={**at_sample, "epochs": epochs})
+    whole = train(workplace, version)
+    weights = load_file(whole.weights)
 
     class PowerCutError(Exception):
         pass
 
     def cut(self, trainer, *_):
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch == epochs - 1:
             raise PowerCutError
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.registry.progress.EpochLines.on_train_epoch_start", cut)
         with pytest.raises(PowerCutError):
-            train(workplace, "v3")
+            train(workplace, version)
     caplog.clear()
     client = tracking.connect()
     (experiment,) = client.search_experiments(filter_string="name = 'expression-recipes'")
@@ -88,11 +108,14 @@ def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_the_same(work
         return sorted(run.info.status for run in client.search_runs([experiment.experiment_id]))
 
     assert statuses() == ["FINISHED", "KILLED"]
-    again = train(workplace, "v3")
+    again = train(workplace, version)
     assert statuses() == ["FINISHED", "FINISHED"]
-    assert "epoch 1/2" not in caplog.text
-    assert "epoch 2/2" in caplog.text
+    assert f"epoch {epochs - 1}/{epochs}" not in caplog.text
+    assert f"epoch {epochs}/{epochs}" in caplog.text
     assert again.facts["validation"] == pytest.approx(whole.facts["validation"], abs=1e-6)
+    others = load_file(again.weights)
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, msg=name)
 
 
 def test_an_interrupted_training_does_not_go_on_in_another_precision(workplace, monkeypatch, caplog):
@@ -112,23 +135,6 @@ def test_an_interrupted_training_does_not_go_on_in_another_precision(workplace, 
     (workplace / "params.yaml").write_text(yaml.safe_dump(params))
     assert train(workplace, "v3").facts["precision"] == "bf16-mixed"
     assert "epoch 1/2" in caplog.text
-
-
-@pytest.mark.parametrize(("version", "workers"), [("v6", 0), ("v8", 2)])  # SWA and mixup; EMA and random changes
-def test_a_killed_training_ends_as_an_unbroken_one(workplace, version, workers):
-    set_param(workplace, version, at_sample={**load_params().recipes[version].at_sample.model_dump(), "epochs": 6})
-    set_workers(workplace, workers)
-    whole = load_file(train(workplace, version).weights)
-    command = stage_command(version)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout:  # a line an epoch
-            if "epoch 3/6" in line:
-                process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert list((workplace / "checkpoints").rglob("last.ckpt"))
-    again = load_file(train(workplace, version).weights)
-    for name, value in whole.items():
-        torch.testing.assert_close(again[name], value, msg=name)
 
 
 @pytest.mark.parametrize("version", ["v6", "v8"])
@@ -169,19 +175,38 @@ def test_a_kill_right_behind_a_checkpoint_leaves_no_gap_in_the_curves(workplace,
     assert [point.value for point in points] == pytest.approx(curves["train/loss"].tolist(), abs=1e-5)
 
 
-def test_ctrl_c_is_answered_in_a_sentence(workplace):
-    write_inputs(workplace, "v3")
-    with subprocess.Popen(stage_command("v3"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if "epoch 1/2" in line:
-                process.send_signal(signal.SIGINT)
+def train_v8_without_a_break(workplace):
+    """Train v8 for four epochs, whose faces another process prepares: EMA, random changes, mixup and cutmix."""
+    set_param(workplace, "v8", at_sample={**load_params().recipes["v8"].at_sample.model_dump(), "epochs": 4})
+    set_workers(workplace, 1)
+    return load_file(train(workplace, "v8").weights)
+
+
+def test_ctrl_c_is_answered_in_a_sentence_and_the_training_ends_as_an_unbroken_one_when_it_is_run_again(workplace):
+    whole = train_v8_without_a_break(workplace)
+    command = dying("train", *stage_arguments("v8"), epochs=2, by=signal.SIGINT)
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.returncode == 1
-    assert said[-1] == (
-        "error: the training of v3 was interrupted; run it again, and it goes on behind its last whole epoch\n"
+    *before, said = process.stdout.splitlines()
+    assert said == (
+        "error: the training of v8 was interrupted; run it again, and it goes on behind its last whole epoch"
     )
-    assert all(line.startswith("v3 epoch 1/2") for line in said[:-1])  # none of Lightning's own warnings
+    assert len(before) >= 2
+    assert all(re.match("v8 epoch [12]/4", line) for line in before)  # none of Lightning's own warnings
+    again = load_file(train(workplace, "v8").weights)
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, msg=name)
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_as_an_unbroken_one(workplace):
+    whole = train_v8_without_a_break(workplace)
+    killed = subprocess.run(dying("train", *stage_arguments("v8"), epochs=2))
+    assert killed.returncode == -signal.SIGKILL
+    assert list((workplace / "checkpoints").rglob("last.ckpt"))
+    again = load_file(train(workplace, "v8").weights)
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, msg=name)
 
 
 def test_a_full_disk_is_told_in_a_sentence_and_the_training_goes_on_once_there_is_room(workplace, monkeypatch):
@@ -208,6 +233,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_training_goes_on_once_there_i
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_killed_again_and_again_at_any_moment_a_training_ends_as_an_unbroken_one(workplace, version):
+    use_whole_network(workplace, version)
     own = load_params().recipes[version].at_sample.model_dump()
     set_param(workplace, version, at_sample={**own, "epochs": 8}, start_from=[])
     set_workers(workplace, 2)
@@ -322,5 +348,5 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_its_batch(workp
         train(workplace, "v3")
     (file,) = (workplace / "checkpoints").rglob("not-finite.safetensors")
     batch = load_file(file)
-    assert (batch["faces"].shape[1:], batch["faces"].dtype) == ((64, 64, 3), torch.uint8)
+    assert (batch["faces"].shape[1:], batch["faces"].dtype) == ((48, 48, 3), torch.uint8)
     assert batch["label_ids"].shape == batch["faces"].shape[:1]

@@ -15,12 +15,21 @@ from pipeline.networks.checkpoint import Checkpoint, load_checkpoint
 from pipeline.params import load_params
 from pipeline.stages import train as stage
 
+ROOT = Path(__file__).parents[1]
+DATASETS = ("fer2013", "rafdb", "affectnet", "wild")
+
 
 def set_param(root: Path, version: str, **changes: Any) -> None:
     """Change the recipe of a version."""
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["recipes"][version].update(changes)
     (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def use_whole_network(root: Path, version: str) -> None:
+    """Give a version the network of its recipe in place of the narrow one in the workplace."""
+    recipe = yaml.safe_load((ROOT / "params.yaml").read_text())["recipes"][version]
+    set_param(root, version, backbone_args=recipe.get("backbone_args", {}), image_size=recipe.get("image_size", 224))
 
 
 def set_scale(root: Path, scale: str) -> None:
@@ -39,7 +48,7 @@ def set_workers(root: Path, workers: int) -> None:
 def write_inputs(root: Path, version: str, **parents: float) -> None:
     """Write what the stages before training would leave, where it is not there yet."""
     if not (root / "data").exists():
-        write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
+        write_tables(root, DATASETS)
     if not (root / "data" / "inputs" / version).exists():
         write_made_from(root, version, load_params().recipes[version].data, **parents)
 
