@@ -7,7 +7,6 @@ import gzip
 import http.client
 import json
 import socket
-import statistics
 import struct
 import time
 import zlib
@@ -431,21 +430,31 @@ def test_who_hangs_up_midway_harms_nobody(sent: bytes, client: httpx.Client) -> 
     answer_a_good_one(client)
 
 
-def test_good_ones_are_answered_as_quickly_after_a_hail_of_bad_ones(client: httpx.Client) -> None:
-    def median() -> float:
-        times = []
+def test_good_ones_cost_as_little_after_a_hail_of_bad_ones(client: httpx.Client) -> None:
+    def cost() -> float:
+        """Return the seconds of CPU that this service takes for an answer; the clock counts other programs, too."""
+        start = cpu_of_servers()
         for _ in range(20):
-            start = time.perf_counter()
             answer_a_good_one(client)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
+        return (cpu_of_servers() - start) / 20
 
-    before = median()
+    before = cost()
     quick = [sent for _, sent in IMAGES.values() if isinstance(sent.get("content"), bytes)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda sent: client.post("/predict", **sent), quick))
     assert {answer.status_code for answer in answers} <= {400, 413, 415, 422}
-    assert median() < 5 * before + 0.1  # a noisy machine; what was left behind would cost more
+    assert cost() < 5 * before + 0.1  # what was left behind would cost more
+
+
+def cpu_of_servers() -> float:
+    seconds = 0.0
+    for server in psutil.Process().children(recursive=True):
+        try:
+            times = server.cpu_times()
+        except psutil.NoSuchProcess:
+            continue  # it has just ended
+        seconds += times.user + times.system
+    return seconds
 
 
 def opened(temporary: Path) -> list[str]:

@@ -1,10 +1,9 @@
 import csv
 import hashlib
-import sys
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import run
 from typing import Any
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from commands import run_stage
 
 from pipeline.datasets.corrections import COLUMNS, read_corrections, read_sheet
 from pipeline.errors import PipelineError
@@ -20,7 +20,7 @@ from pipeline.labels import LABEL_IDS
 from pipeline.params import FacesParams, SampleParams
 from pipeline.sources import SOURCES
 from pipeline.stages.download import download
-from pipeline.stages.harmonize import harmonize
+from pipeline.stages.harmonize import harmonize, main
 
 ROOT = Path(__file__).parents[1]
 PICTURES = [hashlib.sha256(bytes([number])).hexdigest() for number in range(3)]
@@ -97,7 +97,7 @@ def test_the_repository_begins_without_decisions_and_harmonize_depends_on_them()
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["harmonize"]["do"]
     assert stage["cmd"].endswith(" --corrections data/corrections.csv")
     assert "data/corrections.csv" in stage["deps"]
-    ignored = run(["git", "check-ignore", "data/corrections.csv"], cwd=ROOT, capture_output=True, text=True)
+    ignored = subprocess.run(["git", "check-ignore", "data/corrections.csv"], cwd=ROOT, capture_output=True, text=True)
     assert ignored.stdout == ""
 
 
@@ -165,16 +165,19 @@ def test_every_copy_of_a_picture_is_met_by_its_pixels_wherever_it_lies(tmp_path:
     }
 
 
-def test_command_line_of_the_stage_takes_the_file(raw: Path, tmp_path: Path, write_params: Callable[..., Path]) -> None:
+def test_command_line_of_the_stage_takes_the_file(
+    raw: Path, tmp_path: Path, write_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_params({"use": ["rafdb"]})
     _, rows = harmonized(raw, tmp_path / "plain.parquet")
     sheet = write(tmp_path / "corrections.csv", ("rafdb", rows[0]["pixel_sha256"], "drop"))
-    command = [sys.executable, "-m", "pipeline.stages.harmonize", "rafdb", raw, "faces.parquet", "counts.json"]
-    run([*command, "--corrections", sheet], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    order = ("rafdb", raw, "faces.parquet", "counts.json", "--corrections", sheet)
+    assert run_stage(main, *order) == 0
     assert read_json(tmp_path / "counts.json")["corrections"]["dropped"] == 1
     sheet.write_text(sheet.read_text().replace("drop", "dorp"))
     (tmp_path / "faces.parquet").unlink()
-    done = run([*command, "--corrections", sheet], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {sheet}, line 2: the decision 'dorp' is none (did you mean drop?)")
+    said = run_stage(main, *order)
+    assert isinstance(said, str)
+    assert said.startswith(f"error: {sheet}, line 2: the decision 'dorp' is none (did you mean drop?)")
     assert not (tmp_path / "faces.parquet").exists()

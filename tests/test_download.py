@@ -5,7 +5,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -188,17 +187,24 @@ def test_folder_that_may_not_be_written_is_named_and_not_the_source(target: str,
 
 def test_two_downloads_at_once_both_end_with_the_whole_file(target: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from pipeline.params import SampleParams\n"
+        "import sys; from pathlib import Path; from pipeline import sample; from pipeline.params import SampleParams\n"
         "from pipeline.stages.download import download\n"
-        "download('fer2013', 'sample', Path(sys.argv[1]), SampleParams(faces_per_class=60))\n"
+        "def draw(*how, usual=sample.draw):\n"
+        "    for number, drawn in enumerate(usual(*how)):\n"
+        "        if number == 10:\n"
+        "            print('in the midst of it', flush=True); sys.stdin.read()\n"
+        "        yield drawn\n"
+        "sample.draw = draw\n"
+        "download('fer2013', 'sample', Path(sys.argv[1]), SampleParams(faces_per_class=10))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program, target]) as other:
-        while not list(target.parent.glob(".fer2013.*/*.zip")):
-            time.sleep(0.01)
+    command = [sys.executable, "-c", program, target]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
         download("fer2013", "sample", target, FEW)
         assert read_raw(target) == dict(draw("fer2013", 10, seed=3))
     assert other.returncode == 0
-    assert read_raw(target) == dict(draw("fer2013", 60))
+    assert read_raw(target) == dict(draw("fer2013", 10))
     assert list(target.parent.iterdir()) == [target]
 
 

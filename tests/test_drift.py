@@ -117,7 +117,7 @@ def test_p_values_are_adjusted_as_statsmodels_has_it() -> None:
 
 
 def test_false_alarms_are_as_rare_as_alpha_says() -> None:
-    params, rounds = MonitorParams(alpha=0.05, psi=0, accuracy_drop=0), 300
+    params, rounds = MonitorParams(alpha=0.05, psi=0, accuracy_drop=0), 150
     labels = list("abcdefg")
 
     def sample(count: int) -> tuple[np.ndarray, pd.Series]:

@@ -318,7 +318,7 @@ def test_killed_at_any_moment_and_run_again_it_gives_the_same_file(tmp_path: Pat
     harmonize("rafdb", raw, tmp_path / "whole" / "rafdb.parquet", labels, FacesParams())
     table = tmp_path / "out" / "rafdb.parquet"
     for after in (0.0, 0.3):
-        process = harmonized_apart(raw, table, pause=0.02)
+        process = harmonized_apart(raw, table, pause=0.1)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(after)

@@ -61,7 +61,7 @@ def units_of(faces: pd.DataFrame) -> pd.Series:
 
 def test_no_person_and_no_picture_stands_in_two_splits() -> None:
     used = set()
-    for faces in random_tables(300):
+    for faces in random_tables(150):
         split = hold_out(faces, {"test": 0.3, "validation": 0.2}, seed=0)
         assert (split.groupby(faces.group).nunique() == 1).all()
         assert (split.groupby(faces.person).nunique() == 1).all()
@@ -79,7 +79,7 @@ def test_two_people_are_only_joined_by_a_picture_of_both() -> None:
 
 
 def test_same_faces_in_another_order_are_held_out() -> None:
-    for faces in random_tables(60):
+    for faces in random_tables(40):
         shuffled = faces.sample(frac=1, random_state=1)
         pd.testing.assert_series_equal(hold_out(shuffled, SHARES, 0).sort_index(), hold_out(faces, SHARES, 0))
 
@@ -103,7 +103,7 @@ def test_new_faces_move_fewer_others_than_there_are_new(added: int) -> None:
 
 
 def test_new_units_move_twice_as_many_others_at_most() -> None:
-    tables = list(random_tables(120))
+    tables = list(random_tables(70))
     for number, (old, new) in enumerate(zip(tables, tables[1:], strict=False)):
         new = new.assign(person="new-" + new.person, group="new-" + new.group)
         before = hold_out(old, SHARES, number)

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from pipeline.evaluation.metrics import calibration_error
-from pipeline.evaluation.reliability import bin_confidence, measure_calibration, uncalibrated
+from pipeline.evaluation.metrics import bin_confidence, calibration_error
+from pipeline.evaluation.reliability import measure_calibration, uncalibrated
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(scale=2, size=(500, 7))
@@ -23,11 +25,13 @@ def test_bins_hold_what_one_counts_by_hand():
     ]
 
 
-def test_gaps_of_the_bins_add_up_to_the_calibration_error():
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_gaps_of_the_bins_add_up_to_the_calibration_error_of_torchmetrics(bins):
     probabilities = softmax(2 * LOGITS, axis=1)
-    bins = [part for part in bin_confidence(LABEL_IDS, probabilities, 15) if part["n"]]
-    gap = sum(part["n"] * abs(part["accuracy"] - part["confidence"]) for part in bins) / len(LABEL_IDS)
-    assert gap == pytest.approx(calibration_error(LABEL_IDS, probabilities, 15), abs=1e-6)
+    theirs = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(LABEL_IDS), num_classes=7, n_bins=bins
+    )
+    assert calibration_error(LABEL_IDS, probabilities, bins) == pytest.approx(theirs.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1, 3])

@@ -192,10 +192,10 @@ def test_jpeg_with_endless_scans_is_refused_at_once(progressive: bool) -> None:
     if progressive:
         head = head.replace(b"\xff\xc0", b"\xff\xc2")
     scans = jpeg_segment(0xDA, bytes([1, 1, 0, 0, 0 if progressive else 63, 0])) * 50_000
-    start = time.perf_counter()
+    start = time.process_time()  # which other programs do not lengthen
     with pytest.raises(ImageError, match="damaged or cut off"):
         decode(head + scans + b"\xff\xd9")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_film_behind_a_picture_may_hold_what_looks_like_scans() -> None:

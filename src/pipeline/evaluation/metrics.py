@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
@@ -14,7 +13,6 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
     roc_auc_score,
 )
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pipeline.labels import LABELS
 from pipeline.params import EvaluateParams
@@ -93,12 +91,38 @@ def confusion(label_ids: Ids, predicted: Ids, classes: int = len(LABELS)) -> NDA
 
 def calibration_error(label_ids: Ids, probabilities: Probabilities, bins: int) -> float:
     """Return the expected calibration error (Naeini, Cooper and Hauskrecht 2015) of the top probability, 0..1."""
-    return float(
-        multiclass_calibration_error(
-            torch.from_numpy(probabilities.astype(np.float32)), torch.from_numpy(label_ids.astype(np.int64)),
-            num_classes=probabilities.shape[1], n_bins=bins,
+    parts = [part for part in bin_confidence(label_ids, probabilities, bins) if part["n"]]
+    return sum(part["n"] * abs(part["accuracy"] - part["confidence"]) for part in parts) / len(label_ids)
+
+
+def bin_confidence(label_ids: Ids, probabilities: Probabilities, bins: int) -> list[dict[str, Any]]:
+    """Return, by bin of the top probability, how many answers there are, how sure they are and how many are right.
+
+    Args:
+        label_ids: (n,) true classes.
+        probabilities: (n, classes).
+        bins: of equal width that the top probability, 0..1, is cut into.
+
+    Returns:
+        of each bin `from, to, n, confidence` (its mean) and `accuracy`, both None where it is empty.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label_ids
+    edges = np.linspace(0, 1, bins + 1)
+    places = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
+    result = []
+    for place in range(bins):
+        inside = places == place
+        some = bool(inside.any())
+        result.append(
+            {
+                "from": float(edges[place]),
+                "to": float(edges[place + 1]),
+                "n": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()) if some else None,
+                "accuracy": float(right[inside].mean()) if some else None,
+            }
         )
-    )  # fmt: skip
+    return result
 
 
 def bootstrap_intervals(counts: NDArray[np.int64], params: EvaluateParams) -> dict[str, list[float]]:

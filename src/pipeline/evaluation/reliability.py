@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline.evaluation.metrics import Ids, Probabilities, calibration_error
+from pipeline.evaluation.metrics import Ids, Probabilities, bin_confidence, calibration_error
 
 
 def measure_calibration(label_ids: Ids, probabilities: Probabilities, temperature: float, bins: int) -> dict[str, Any]:
@@ -40,24 +40,3 @@ def uncalibrated(probabilities: Probabilities, temperature: float) -> NDArray[np
     """
     tiny = np.finfo(np.float32).tiny  # what float32 rounded to 0 is no surer than that
     return softmax(temperature * np.log(np.maximum(probabilities.astype(np.float64), tiny)), axis=1)
-
-
-def bin_confidence(label_ids: Ids, probabilities: Probabilities, bins: int) -> list[dict[str, Any]]:
-    """Return, by bin of the top probability, how many answers there are, how sure they are and how many are right."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label_ids
-    edges = np.linspace(0, 1, bins + 1)
-    places = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
-    result = []
-    for place in range(bins):
-        inside = places == place
-        some = bool(inside.any())
-        result.append(
-            {
-                "from": float(edges[place]),
-                "to": float(edges[place + 1]),
-                "n": int(inside.sum()),
-                "confidence": float(confidence[inside].mean()) if some else None,
-                "accuracy": float(right[inside].mean()) if some else None,
-            }
-        )
-    return result
