@@ -15,12 +15,13 @@ from pipeline.vision.detectors import Haar
 from pipeline.vision.transforms import decode
 
 COUNT = 5
-DATASETS = ("fer2013", "rafdb", "affectnet", "wild")
+COUNTS = {"fer2013": COUNT, "rafdb": COUNT, "affectnet": COUNT, "wild": 2 * COUNT}  # five people in wild
+DATASETS = tuple(COUNTS)
 
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, dict[str, bytes]]:
-    return {dataset: dict(draw(dataset, COUNT)) for dataset in DATASETS}
+    return {dataset: dict(draw(dataset, count)) for dataset, count in COUNTS.items()}
 
 
 def digest(files) -> str:
@@ -42,14 +43,14 @@ def test_another_process_draws_the_same_bytes(samples, dataset):
         "    whole.update(path.encode() + b'\\0' + hashlib.sha256(content).digest())\n"
         "sys.stdout.write(whole.hexdigest())"
     )
-    command = [sys.executable, "-c", code, dataset, str(COUNT)]
+    command = [sys.executable, "-c", code, dataset, str(COUNTS[dataset])]
     elsewhere = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert elsewhere == digest(samples[dataset].items())
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_another_seed_draws_other_faces_in_the_same_places(samples, dataset):
-    other = dict(draw(dataset, COUNT, seed=1))
+    other = dict(draw(dataset, COUNTS[dataset], seed=1))
     assert other.keys() == samples[dataset].keys()
     same = [path for path in images(other) if other[path] == samples[dataset][path]]
     assert same == []
@@ -154,8 +155,15 @@ def test_wild_has_a_row_and_eight_pictures_a_person(samples):
     assert len(rows) == COUNT
     for content in images(samples["wild"]).values():
         height, width, _ = decode(content).shape
-        assert 480 <= height <= 640
-        assert 360 <= width <= 480
+        assert 320 <= height <= 427
+        assert 240 <= width <= 320
+
+
+@pytest.mark.parametrize(("count", "people"), [(3, 3), (8, 4)])
+def test_wild_has_half_as_many_people_as_a_class_has_faces(monkeypatch, count, people):
+    monkeypatch.setattr("pipeline.sample.layouts.draw_portrait", lambda *_: b"")
+    *portraits, _ = (path for path, _ in draw("wild", count))
+    assert len({path.split("/")[1] for path in portraits}) == people
 
 
 def test_the_detector_finds_most_wild_faces_and_none_where_none_is_drawn(samples):
@@ -171,7 +179,7 @@ def test_every_nineteenth_wild_picture_shows_a_second_smaller_face(monkeypatch):
     monkeypatch.setattr("pipeline.sample.camera.Camera.take", lambda *_: b"")
     monkeypatch.setattr("pipeline.sample.scene.draw_face", lambda *drawing: drawn.append(drawing[-1].scale))
     scales = []
-    for _ in draw("wild", COUNT):
+    for _ in draw("wild", COUNTS["wild"]):
         scales.append(sorted(drawn))
         drawn.clear()
     pictures = scales[:40]

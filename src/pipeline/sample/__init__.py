@@ -18,7 +18,7 @@ def draw(dataset: str, faces_per_class: int = 80, seed: int = 0) -> Iterator[Fil
 
     Args:
         dataset: `fer2013`, `rafdb`, `affectnet` or `wild`.
-        faces_per_class: faces of each class over all splits, at least 3; for `wild` the number of people.
+        faces_per_class: faces of each class over all splits, at least 3; `wild` has half as many people.
         seed: another seed gives other faces.
 
     Returns:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.vision.transforms import Image
+from pipeline.sample.pen import Canvas
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Camera:
 
     def take(
         self,
-        canvas: Image,
+        canvas: Canvas,
         size: tuple[int, int],
         rng: np.random.Generator,
         film: np.random.Generator | None = None,

@@ -12,9 +12,16 @@ from pipeline.sample.expression import Expression, random_expression
 from pipeline.sample.figure import draw_face
 from pipeline.sample.pen import Pose
 from pipeline.sample.person import Person, random_person
-from pipeline.sample.scene import Look, draw_backdrop, random_pose
+from pipeline.sample.scene import Framing, Look, draw_backdrop, random_pose
 
-WEBCAM = Look(size=64, oversize=3, pose=0.2, spread=0.1, camera=Camera(noise=8.0, blur=0.9, quality=80))
+WEBCAM = Look(
+    size=64,
+    oversize=3,
+    pose=0.2,
+    framing=Framing(shift=0.006, zoom=0.012, tilt=1.4),  # a face that is followed keeps its place
+    spread=0.1,
+    camera=Camera(noise=8.0, blur=0.9, quality=80),
+)
 HABIT = 0.16  # standard deviation of what a resting face shows of movements: some people look sad when they are not
 FROM_ELSEWHERE = 0.25  # share of the clips of other labels than neutral that do not begin with a neutral face
 SHARES = {"test": 0.25, "validation": 0.15}  # of the people; the others are for training
@@ -59,7 +66,7 @@ def _draw_clip(
     )
     side = WEBCAM.size * WEBCAM.oversize
     backdrop = draw_backdrop(side, rng)
-    poses = _drift(random_pose(side, WEBCAM.pose, rng), frames, rng)
+    poses = _drift(random_pose(side, WEBCAM, rng), frames, rng)
     exposure = int(rng.integers(1 << 31))
     encoded = []
     for pose, share in zip(poses, _course(frames, rng), strict=True):

@@ -6,9 +6,8 @@ from pipeline.sample.colour import shade
 from pipeline.sample.expression import Expression
 from pipeline.sample.features import draw_brow, draw_eye, draw_mouth, draw_nostrils
 from pipeline.sample.head import draw_head, outline
-from pipeline.sample.pen import Pen, Pose, ellipse, smooth
+from pipeline.sample.pen import Canvas, Pen, Pose, ellipse, smooth
 from pipeline.sample.person import Person
-from pipeline.vision.transforms import Image
 
 # Where the hair in front of the head ends, from ear to ear, by hairstyle.
 HAIRLINES = {
@@ -20,7 +19,7 @@ HAIRLINES = {
 }
 
 
-def draw_face(canvas: Image, person: Person, expression: Expression, pose: Pose) -> None:
+def draw_face(canvas: Canvas, person: Person, expression: Expression, pose: Pose) -> None:
     """Draw head, neck and shoulders onto a canvas, in place.
 
     Args:
@@ -43,7 +42,7 @@ def draw_face(canvas: Image, person: Person, expression: Expression, pose: Pose)
         _draw_glasses(pen)
 
 
-def draw_back(canvas: Image, person: Person, pose: Pose) -> None:
+def draw_back(canvas: Canvas, person: Person, pose: Pose) -> None:
     """Draw a person who has turned away, as `draw_face` does but without a face to find."""
     pen = Pen(canvas, pose)
     _draw_bust(pen, person)

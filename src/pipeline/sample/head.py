@@ -56,9 +56,10 @@ def _relief(person: Person, expression: Expression, pose: Pose) -> NDArray[np.fl
     light_x, light_y = pose.light
     relief = 0.98 + 0.16 * (light_x * axis[None] + light_y * axis[:, None])
     relief = relief - 0.2 * (axis[None] ** 2 + (axis[:, None] / 1.3) ** 2) ** 2
-    for (strength, _, _, width, height), (x, y) in zip(spots, centres, strict=True):
-        bell = np.exp(-(((axis[:, None] - y) / height) ** 2)) * np.exp(-(((axis[None] - x) / width) ** 2))
-        relief = relief + strength * bell
+    strength, size = np.array(spots)[:, 0], np.array(spots)[:, 3:]
+    # Each spot is a bell: the product of one over x and one over y.
+    bells = np.exp(-(((axis[:, None, None] - centres) / size) ** 2))
+    relief = relief + (strength * bells[..., 1]) @ bells[..., 0].T
     return np.clip(relief - _folds(person, expression, pose), 0.2, 1.3).astype(np.float32)
 
 

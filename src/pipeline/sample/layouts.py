@@ -12,14 +12,14 @@ import numpy as np
 from pipeline.labels import LABELS
 from pipeline.sample.camera import Camera
 from pipeline.sample.person import random_person
-from pipeline.sample.scene import Look, draw_crop, draw_portrait
+from pipeline.sample.scene import Framing, Look, draw_crop, draw_portrait
 
 File = tuple[str, bytes]
 
 LOOKS = {
-    "fer2013": Look(size=48, oversize=4, pose=0.1, spread=0.13, camera=Camera(3, 0.4, 92, grey=True)),
-    "rafdb": Look(size=100, oversize=3, pose=0.12, spread=0.22, camera=Camera(3, 0.8, 92)),
-    "affectnet": Look(size=224, oversize=2, pose=0.3, spread=0.1, camera=Camera(3, 1.0, 88)),
+    "fer2013": Look(48, 4, 0.1, Framing(0.003, 0.006, 0.7), spread=0.13, camera=Camera(3, 0.4, 92, grey=True)),
+    "rafdb": Look(100, 3, 0.12, Framing(0.0036, 0.0072, 0.84), spread=0.22, camera=Camera(3, 0.8, 92)),
+    "affectnet": Look(224, 2, 0.3, Framing(0.009, 0.018, 2.1), spread=0.1, camera=Camera(3, 1.0, 88)),
 }
 RAFDB_FOLDERS = {"surprise": 1, "fear": 2, "disgust": 3, "happy": 4, "sad": 5, "angry": 6, "neutral": 7}
 AFFECTNET_FOLDERS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
@@ -36,6 +36,7 @@ WILD_NAMES = {
 COUNTRIES = ("BR", "DE", "EG", "IN", "JP", "KE", "MX", "PT", "US")
 
 COPIED_SHARE = 0.02
+PEOPLE = 0.5  # in wild, for each face of a class: their portraits take longer than a crop to draw and to search
 NO_FACE_EVERY, SECOND_FACE_EVERY = 33, 19
 
 
@@ -72,13 +73,13 @@ def _draw_affectnet(count: int, seed: int) -> Iterator[File]:
             yield f"AffectNet/{split}/{folder}/{name}", _draw_crop("affectnet", label, index, seed)
 
 
-def _draw_wild(people: int, seed: int) -> Iterator[File]:
+def _draw_wild(count: int, seed: int) -> Iterator[File]:
     rows = ["set_id,gender,age,country"]
-    for number in range(people):
+    for number in range(max(3, round(PEOPLE * count))):
         rng = _rng("wild", "person", number, seed)
         rows.append(f"{number},{rng.choice(['FEMALE', 'MALE'])},{rng.integers(18, 70)},{rng.choice(COUNTRIES)}")
         person, grow = random_person(rng), rng.uniform(1, 4 / 3)
-        size = (round(360 * grow), round(480 * grow))
+        size = (round(240 * grow), round(320 * grow))
         for picture, (label, name) in enumerate(WILD_NAMES.items(), number * len(WILD_NAMES) + 1):
             shown = label if picture % NO_FACE_EVERY else None
             crowded = picture % SECOND_FACE_EVERY == 0

@@ -5,15 +5,16 @@ of the face. Points are arrays (n, 2).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sample.colour import Colour
-from pipeline.vision.transforms import Image
 
-Points = NDArray[np.float64]
+Canvas = NDArray[np.uint8]  # (height, width, 3), RGB
+Points = NDArray[np.float64]  # (n, 2)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Pose:
 class Pen:
     """Draws straight onto a canvas, an RGB uint8 array (height, width, 3); what lies outside of it is cut off."""
 
-    def __init__(self, canvas: Image, pose: Pose) -> None:
+    def __init__(self, canvas: Canvas, pose: Pose) -> None:
         self.canvas, self.pose = canvas, pose
         angle = np.deg2rad(pose.roll)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -69,7 +70,7 @@ class Pen:
         weight = mask[..., None] / np.float32(255)
         view[:] = np.round(view + weight * (inside.astype(np.float32) - view))
 
-    def cover(self, points: Points, picture: Image, reach: float) -> None:
+    def cover(self, points: Points, picture: Canvas, reach: float) -> None:
         """Fill a polygon with a square picture whose sides lie `reach` from the origin."""
         # OpenCV rounds by the distance from the view's corner: another margin would change some of the bytes.
         view, corner = self._view(points * 1.02, 0)
@@ -88,7 +89,7 @@ class Pen:
         placed = np.round(pixels * 16).astype(np.int32)
         return placed if corner is None else placed - 16 * corner
 
-    def _view(self, points: Points, margin: int) -> tuple[Image, NDArray[np.int32]]:
+    def _view(self, points: Points, margin: int) -> tuple[Canvas, NDArray[np.int32]]:
         """Return the canvas around points (empty if they lie outside; margin in pixels) and its upper left corner."""
         pixels = self._place(points) / 16
         low = np.maximum(np.floor(pixels.min(0)).astype(np.int32) - margin, 0)
@@ -98,8 +99,13 @@ class Pen:
 
 def ellipse(x: float, y: float, width: float, height: float) -> Points:
     """Return an ellipse's outline; `width` and `height` are its half axes."""
+    return _unit_circle() * (width, height) + (x, y)
+
+
+@cache
+def _unit_circle() -> Points:
     angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-    return np.column_stack([x + width * np.cos(angles), y + height * np.sin(angles)])
+    return np.column_stack([np.cos(angles), np.sin(angles)])
 
 
 def band(x: NDArray[np.float64], top: NDArray[np.float64], bottom: NDArray[np.float64]) -> Points:
@@ -109,10 +115,17 @@ def band(x: NDArray[np.float64], top: NDArray[np.float64], bottom: NDArray[np.fl
 
 def smooth(points: Points) -> Points:
     """Run a quadratic B-spline through the middles of a line, from its first point to its last."""
+    return _spline(len(points)) @ points
+
+
+@cache
+def _spline(count: int) -> NDArray[np.float64]:
+    """Return how much each of `count` points weighs in each point of their spline (8 count, count)."""
+    weights = np.eye(count)
     for _ in range(3):  # Chaikin's corner cutting
-        cut = np.empty((2 * len(points), 2))
-        cut[1:-1:2] = 0.75 * points[:-1] + 0.25 * points[1:]
-        cut[2::2] = 0.25 * points[:-1] + 0.75 * points[1:]
-        cut[0], cut[-1] = points[0], points[-1]
-        points = cut
-    return points
+        cut = np.empty((2 * len(weights), count))
+        cut[1:-1:2] = 0.75 * weights[:-1] + 0.25 * weights[1:]
+        cut[2::2] = 0.25 * weights[:-1] + 0.75 * weights[1:]
+        cut[0], cut[-1] = weights[0], weights[-1]
+        weights = cut
+    return weights

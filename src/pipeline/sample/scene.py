@@ -9,24 +9,37 @@ from pipeline.sample.camera import Camera
 from pipeline.sample.colour import Colour
 from pipeline.sample.expression import random_expression
 from pipeline.sample.figure import draw_back, draw_face
-from pipeline.sample.pen import Pose
+from pipeline.sample.pen import Canvas, Pose
 from pipeline.sample.person import Person, random_person
-from pipeline.vision.transforms import Image
 
 PHONE = Camera(noise=2.0, blur=0.8, quality=85)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How far from its usual place a cropper leaves a face: standard deviations of one face from the next.
+
+    `shift` is of the face's centre, as a share of the crop's side, `zoom` of its size, as a share of the usual one, and
+    `tilt` of its angle in degrees.
+    """
+
+    shift: float
+    zoom: float
+    tilt: float
 
 
 @dataclass(frozen=True)
 class Look:
     """How the cropped faces of a dataset look.
 
-    `size` is the side in pixels, `oversize` how many times larger they are drawn, `pose` how much heads turn (0..1),
-    `spread` how much expressions vary within a class.
+    `size` is the side in pixels, `oversize` how many times larger they are drawn, `pose` how much heads turn away
+    (0..1), `framing` how they are cropped, `spread` how much expressions vary within a class.
     """
 
     size: int
     oversize: int
     pose: float
+    framing: Framing
     spread: float
     camera: Camera
 
@@ -35,18 +48,18 @@ def draw_crop(label: str, look: Look, rng: np.random.Generator) -> bytes:
     """Draw the cropped face of somebody made up, with an expression of a class, as JPEG."""
     side = look.size * look.oversize
     canvas = draw_backdrop(side, rng)
-    pose = random_pose(side, look.pose, rng)
+    pose = random_pose(side, look, rng)
     draw_face(canvas, random_person(rng), random_expression(label, rng, look.spread), pose)
     return look.camera.take(canvas, (look.size, look.size), rng)
 
 
-def random_pose(side: int, amount: float, rng: np.random.Generator) -> Pose:
-    """Draw how a head fills a square crop of `side` pixels; `amount` (0..1) says how much it turns and shifts."""
-    roll, yaw, pitch, shear = rng.normal(0, amount, 4) * (7, 0.4, 0.3, 0.3)
-    shift_x, shift_y = rng.normal(0, 0.03 * amount, 2)
+def random_pose(side: int, look: Look, rng: np.random.Generator) -> Pose:
+    """Draw how a head fills a square crop of `side` pixels."""
+    roll, yaw, pitch, shear = rng.normal(0, 1, 4) * (look.framing.tilt, *(look.pose * np.array((0.4, 0.3, 0.3))))
+    shift_x, shift_y = rng.normal(0, look.framing.shift, 2)
     return Pose(
         centre=(side * (0.5 + shift_x), side * (0.49 + shift_y)),
-        scale=side / 2.75 * rng.normal(1, 0.06 * amount),
+        scale=side / 2.75 * rng.normal(1, look.framing.zoom),
         roll=roll,
         yaw=yaw,
         pitch=pitch,
@@ -77,13 +90,13 @@ def draw_portrait(
     return PHONE.take(canvas, size, rng)
 
 
-def draw_backdrop(side: int, rng: np.random.Generator) -> Image:
+def draw_backdrop(side: int, rng: np.random.Generator) -> Canvas:
     """Return what a close crop shows behind a head: a few blurred patches."""
     patches = rng.uniform(20, 235, (3, 3, 3)) * 0.4 + rng.uniform(20, 235, 3) * 0.6
     return cv2.resize(patches.astype(np.uint8), (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
-def _draw_room(size: tuple[int, int], rng: np.random.Generator) -> Image:
+def _draw_room(size: tuple[int, int], rng: np.random.Generator) -> Canvas:
     """Return a room, out of focus, at twice the size (width, height): a wall, a floor, shelves, frames and a lamp."""
     width, height = size[0] // 3, size[1] // 3  # enlarged at the end, which blurs it
     wall = np.array(_paint(rng, 90, 225)) * np.linspace(0.8, 1.1, 8)[:, None, None] * np.linspace(0.9, 1.05, 6)[:, None]
@@ -102,14 +115,14 @@ def _draw_room(size: tuple[int, int], rng: np.random.Generator) -> Image:
     return cv2.resize(room, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
-def _draw_passer_by(canvas: Image, rng: np.random.Generator) -> None:
+def _draw_passer_by(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.shape[:2]
     side = rng.choice([0.13, 0.87])
     pose = Pose((width * side, height * rng.uniform(0.25, 0.4)), width * 0.075, roll=rng.normal(0, 4))
     draw_face(canvas, random_person(rng), random_expression("neutral", rng), pose)
 
 
-def _portrait_pose(canvas: Image, rng: np.random.Generator) -> Pose:
+def _portrait_pose(canvas: Canvas, rng: np.random.Generator) -> Pose:
     height, width = canvas.shape[:2]
     return Pose(
         centre=(width * rng.uniform(0.42, 0.58), height * rng.uniform(0.36, 0.46)),
