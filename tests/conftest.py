@@ -163,6 +163,14 @@ def promoted_twice(after: Callable[[Callable[[Path], None]], Path]) -> Path:
 
 
 @pytest.fixture
+def really_promoted(after: Callable[[Callable[[Path], None]], Path]) -> Path:
+    """Return one whose `v1`, right for all labels, is champion, exported as the product does it."""
+    from promotions import real_champion
+
+    return after(real_champion)
+
+
+@pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
     """Return an empty folder with the parameters, as a stage finds it: two epochs per recipe, and narrow networks."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())

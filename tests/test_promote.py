@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 from promotions import NAME, aliases, change, decide, version
 from versions import write_version
 
@@ -52,7 +53,7 @@ def test_the_best_on_validation_is_registered_with_its_lineage_and_served(gate):
     assert predictor.facts["weights_sha256"] == load_checkpoint(gate / "models" / "v2").sha256()
 
 
-def test_the_registered_version_has_its_card_wherever_it_is_looked_for(gate, monkeypatch):
+def test_the_registered_version_has_its_card_wherever_it_is_looked_for(gate, store):
     version(gate, "v1", right=3, device="cpu", processes=1)
     version(gate, "v2", right=2)
     checkpoint, predictions = load_checkpoint(gate / "models" / "v1"), gate / "predictions" / "v1.parquet"
@@ -82,16 +83,13 @@ def test_the_registered_version_has_its_card_wherever_it_is_looked_for(gate, mon
     pointer_file = gate / "models" / "champion.json"
     model = find_model(pointer_file, read_pointer(pointer_file))
     assert Predictor(model, name=NAME, version="1").card.facts == facts
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{gate}/another.db")
-    decide(gate)  # the store was lost
+    store.lose()
+    decide(gate)
     assert registry.find_champion(tracking.connect(), NAME).description == facts["brief"]
 
 
-def test_what_it_answered_for_validation_faces_is_registered_with_it(gate):
-    version(gate, "v1", right=3)
-    version(gate, "v2", right=7)
-    decide(gate)
-    folder = registry.fetch(registry.find_champion(tracking.connect(), NAME), gate / "elsewhere")
+def test_what_it_answered_for_validation_faces_is_registered_with_it(really_promoted):
+    folder = registry.fetch(registry.find_champion(tracking.connect(), NAME), really_promoted / "elsewhere")
     table = pd.read_parquet(folder / REFERENCE)
     assert (table.emotion == table.label).all()
     assert table.label.value_counts().to_dict() == dict.fromkeys(LABELS, 2)  # those of its own data, and no test faces
@@ -196,7 +194,7 @@ def test_every_decision_is_a_run_of_its_own_with_a_report(promoted):
 def test_without_a_champion_what_breaks_a_rule_leaves_none(gate):
     version(gate, "v1", right=4)
     version(gate, "v2", right=2)
-    change(gate, megabytes=0.1)
+    change(gate, megabytes=0.9)
     with pytest.raises(
         PipelineError, match=r"no version passes the gate, and there is no champion yet; .*promotion\.md"
     ):
@@ -204,7 +202,7 @@ def test_without_a_champion_what_breaks_a_rule_leaves_none(gate):
     (decision,) = json.loads((gate / "metrics" / "promotion.json").read_text())["decisions"]
     assert not decision["promoted"]
     assert decision["champion"] is None
-    assert "MB (at most 0.1)" in decision["reason"]
+    assert "its file takes 1.0 MB (at most 0.9)" in decision["reason"]
     assert not (gate / "models" / "champion.json").exists()
     assert registry.find_champion(tracking.connect(), NAME) is None
 
@@ -386,22 +384,22 @@ def test_versions_that_learned_from_drawn_faces_are_judged_apart(gate):
     assert read_pointer(gate / "models" / "champion.json").name == "expression-classifier"
 
 
-def test_package_proves_parity_with_the_registered_checkpoint(promoted, monkeypatch):
+def test_package_proves_parity_with_the_registered_checkpoint(really_promoted, monkeypatch):
     monkeypatch.setattr(package, "build_bento", lambda root, pointer, label: f"expression_service:{label}")
-    files = [promoted / name for name in ("models/champion.json", "data/faces", "data/splits.parquet")]
-    package.main(*files, promoted / "metrics" / "package.json")
-    result = json.loads((promoted / "metrics" / "package.json").read_text())
+    files = [really_promoted / name for name in ("models/champion.json", "data/faces", "data/splits.parquet")]
+    package.main(*files, really_promoted / "metrics" / "package.json")
+    result = json.loads((really_promoted / "metrics" / "package.json").read_text())
     assert result["parity"]["faces"] == 56  # all test faces
     assert max(result["parity"]["largest_difference"].values()) < 1e-4
     assert set(result["variants"]) == {"full", "int8", "fp16", "bf16"}
     assert result["bento"].startswith("expression_service:sample-1-")
 
 
-def test_the_registry_knows_the_signature_and_opens_the_model(promoted):
-    registered = registry.fetch(registry.find_champion(tracking.connect(), NAME), promoted / "models")
+def test_the_registry_knows_the_signature_and_opens_the_model(really_promoted):
+    registered = registry.fetch(registry.find_champion(tracking.connect(), NAME), really_promoted / "models")
     champion = f"models:/{NAME}@champion"
     info = mlflow.models.get_model_info(champion)
-    side = load_checkpoint(promoted / "models" / "v1").recipe.image_size
+    side = load_checkpoint(really_promoted / "models" / "v1").recipe.image_size
     assert [(spec.name, spec.type, spec.shape) for spec in (*info.signature.inputs, *info.signature.outputs)] == [
         ("faces", np.dtype("uint8"), (-1, side, side, 3)),
         ("probabilities", np.dtype("float32"), (-1, 7)),
@@ -413,47 +411,79 @@ def test_the_registry_knows_the_signature_and_opens_the_model(promoted):
     np.testing.assert_allclose(answer, predictor.probabilities(np.full((1, side, side, 3), 128, np.uint8)), atol=1e-6)
 
 
+BEGINS = ("create_", "log_", "set_", "finalize_", "update_", "delete_")  # of MlflowClient's methods that write
+
+
+class KilledError(BaseException):
+    """What a process that was killed did not live to see."""
+
+
+def die_after(left, monkeypatch, die):
+    """Let nothing be written any more behind so many writes: `die` is called then."""
+    written = 0
+
+    def dying(write):
+        def wrapped(*arguments, **named):
+            nonlocal written
+            if written == left:
+                die()
+            result = write(*arguments, **named)
+            written += 1
+            if written == left:
+                die()
+            return result
+
+        return wrapped
+
+    for name in [name for name in dir(MlflowClient) if name.startswith(BEGINS)]:
+        monkeypatch.setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+    monkeypatch.setattr(Path, "replace", dying(Path.replace))
+
+
+def raise_killed():
+    raise KilledError
+
+
+def killed_here(writes):
+    """Promote until so many writes are done; return whether it lived through."""
+    with pytest.MonkeyPatch.context() as patch:
+        die_after(writes, patch, raise_killed)
+        try:
+            decide(Path.cwd())
+        except KilledError:
+            return False
+    return True
+
+
 DIES = """
 import os, sys
 from pathlib import Path
-from mlflow import MlflowClient
-from pipeline.stages import promote
+from promotions import decide
+from test_promote import die_after
+import pytest
 
-left = int(sys.argv[1])
-
-def dying(write):
-    def wrapped(*arguments, **named):
-        global left
-        result = write(*arguments, **named)
-        left -= 1
-        if left == 0:
-            os._exit(9)
-        return result
-    return wrapped
-
-begins = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
-for name in [name for name in dir(MlflowClient) if name.startswith(begins)]:
-    setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
-Path.replace = dying(Path.replace)
-names = ("models", "predictions", "data/faces", "data/splits.parquet", "metrics", "metrics/promotion.json",
-         "reports/promotion.md")
-promote.main(*map(Path, names), None, "")
+with pytest.MonkeyPatch.context() as patch:
+    die_after(int(sys.argv[1]), patch, lambda: os._exit(9))
+    decide(Path.cwd())
 """
 
 
-def die_after(writes, root):
-    """Promote in a process that dies behind so many writes; return whether it lived through."""
-    done = subprocess.run([sys.executable, "-c", DIES, str(writes)], cwd=root, capture_output=True, text=True)
+def killed_process(writes):
+    """Do the same in a process that dies; return whether it lived through."""
+    path = os.pathsep.join(str(folder) for folder in (Path(promote.__file__).parents[2], Path(__file__).parent))
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", DIES, str(writes)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, 9), done.stderr
     return done.returncode == 0
 
 
-def check_killed(root, store, writes):
+def check_killed(root, store, writes, promote_until):
     """Kill a promotion behind so many writes, look at what it left, and promote again; return whether it lived."""
     shutil.copytree(root, copy := root.with_name(f"{root.name}-{writes}"))
     store.copy(copy)
     os.chdir(copy)
-    lived = die_after(writes, copy)
+    lived = promote_until(writes)
     champion = registry.find_champion(tracking.connect(), NAME)
     assert champion is not None
     assert str(champion.version) in ("1", "2")
@@ -468,23 +498,21 @@ def check_killed(root, store, writes):
 
 
 @pytest.fixture
-def better(promoted, monkeypatch):
+def better(promoted):
     """A champion, and a better candidate."""
     version(promoted, "v2", right=6, seed=1)
-    monkeypatch.setenv("PYTHONPATH", str(Path(promote.__file__).parents[2]))
     return promoted
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("writes", [14, 19])
 def test_a_promotion_that_was_killed_is_carried_out_by_the_next(better, store, writes):
-    assert not check_killed(better, store, writes)
+    assert not check_killed(better, store, writes, killed_here)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_promotion_may_be_killed_between_any_two_of_its_writes(better, store):
     writes = 1
-    while not check_killed(better, store, writes):
+    while not check_killed(better, store, writes, killed_process):
         writes += 1
     assert writes > 15

@@ -5,17 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import f1_score
 
-from pipeline.evaluation.metrics import calibration_error, macro_f1, score_classes
+from pipeline.evaluation.metrics import calibration_error, macro_f1
 from pipeline.labels import LABELS
 from pipeline.params import PromoteParams
 from pipeline.promotion.significance import Gain, macro_f1_gain, mcnemar
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateFacts:
     """What the gate knows of a candidate beside its answers.
 
     `dirty` is whether the tree had uncommitted changes when it was trained, or None where nobody knows. `megabytes` is
@@ -100,7 +102,7 @@ def judge(
     faces: pd.DataFrame,
     answers: NDArray[Any],
     champion: NDArray[Any] | None,
-    candidate: Candidate,
+    candidate: CandidateFacts,
     params: PromoteParams,
     *,
     choices: int = 1,
@@ -143,13 +145,13 @@ def judge(
             f"macro-F1 {score:.4f} on {len(faces)} test faces, the champion's {score - gain.value:.4f}: "
             f"{gain.value:+.4f} (from {gain.lower:+.4f} to {gain.upper:+.4f})",
         ),
-        _classes(label_ids, answers, champion, params),
+        _classes(label_ids, mine, theirs, params),
         _datasets(faces, mine, theirs, params),
     ]
     return Verdict(tuple(checks), score, macro_f1(label_ids, theirs), (won, lost), p_value, gain)
 
 
-def _own_rules(candidate: Candidate, params: PromoteParams) -> list[Check]:
+def _own_rules(candidate: CandidateFacts, params: PromoteParams) -> list[Check]:
     tree = {True: "had uncommitted changes", False: "was clean", None: "is not known"}[candidate.dirty]
     return [
         Check("data", candidate.valid_data, f"its data {'passed' if candidate.valid_data else 'failed'} validation"),
@@ -174,9 +176,10 @@ def _calibration(label_ids: NDArray[Any], answers: NDArray[Any], params: Promote
     return Check("calibration", error <= params.ece, f"its calibration error is {error:.3f} (at most {params.ece:g})")
 
 
-def _classes(label_ids: NDArray[Any], answers: NDArray[Any], champion: NDArray[Any], params: PromoteParams) -> Check:
-    mine, theirs = score_classes(label_ids, answers), score_classes(label_ids, champion)
-    falls = {label: theirs[label]["f1"] - mine[label]["f1"] for label in LABELS if mine[label]["support"]}
+def _classes(label_ids: NDArray[Any], mine: NDArray[Any], theirs: NDArray[Any], params: PromoteParams) -> Check:
+    ids = np.unique(label_ids)
+    own, former = (f1_score(label_ids, found, labels=ids, average=None, zero_division=0) for found in (mine, theirs))
+    falls = {LABELS[label_id]: float(fall) for label_id, fall in zip(ids, former - own, strict=True)}
     return _largest_fall("class", "F1", falls, params.class_margin)
 
 

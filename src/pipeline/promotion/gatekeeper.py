@@ -11,22 +11,15 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
-from pipeline.datasets.images import read_images
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import macro_f1
-from pipeline.inference.answer_table import REFERENCE
 from pipeline.inference.predictor import Predictor
 from pipeline.networks.checkpoint import load_checkpoint
-from pipeline.networks.embedding import fit_projection
-from pipeline.packaging.artifact import write_artifact
-from pipeline.packaging.formats import open_formats
-from pipeline.packaging.latency import measure_milliseconds
-from pipeline.packaging.parity import answer_all, prove_parity, some_of
-from pipeline.packaging.reference import known_faces, write_reference
+from pipeline.packaging.parity import answer_all
 from pipeline.params import Params
 from pipeline.promotion.decisions import count_looks, identify, level_of_all, logged
-from pipeline.promotion.evidence import Contender, Evidence, Forced
-from pipeline.promotion.gate import Candidate, Check, Verdict, judge, rank
+from pipeline.promotion.evidence import Candidate, Evidence, ExportCandidate, Forced
+from pipeline.promotion.gate import CandidateFacts, Check, Verdict, judge, rank
 from pipeline.promotion.registration import register, run_of
 from pipeline.registry import history, registry
 from pipeline.registry.record import restore
@@ -45,8 +38,13 @@ class Gatekeeper:
         restore(client, name, models)
         self._settle()
 
-    def decide(self, evidence: Evidence, forced: Forced | None = None) -> dict[str, Any]:
+    def decide(self, evidence: Evidence, export: ExportCandidate, forced: Forced | None = None) -> dict[str, Any]:
         """Rank the candidates, judge the best, promote it if it passes.
+
+        Args:
+            evidence: what the decision is taken by.
+            export: makes the one that is judged what would be registered; not called where that is champion already.
+            forced: the one to promote whatever the gate says.
 
         Returns:
             the decision with its numbers, ready for JSON: what `Verdict.numbers` has, `outcome` (promoted, forced,
@@ -59,26 +57,20 @@ class Gatekeeper:
         ranking = self._rank(evidence.predictions)
         free = next((entry for entry in ranking if not entry["note"]), ranking[0])
         chosen = next(entry for entry in ranking if entry["version"] == forced.version) if forced else free
-        contender = Contender(load_checkpoint(self.models / chosen["version"]), chosen["weights_sha256"])
-        if self.champion and self.champion.tags.get("weights_sha256") == contender.weights_sha256:
-            return self._keep(contender, evidence, ranking, forced)
-        checkpoint = contender.checkpoint
+        weights_sha256 = chosen["weights_sha256"]
+        if self.champion and self.champion.tags.get("weights_sha256") == weights_sha256:
+            return self._keep(chosen, evidence, ranking, forced)
         with tempfile.TemporaryDirectory() as partial:
-            folder = Path(partial) / "model"
-            answered = evidence.predictions[contender.version]
-            known = known_faces(answered, checkpoint.recipe.data, self.params.monitor.reference_faces)
-            projection = fit_projection(checkpoint, evidence.folder, known)
-            write_artifact(checkpoint, folder, self.params.faces.yunet, projection)
-            verdict = self._judge(contender, folder, evidence, ranking, forced)
+            checkpoint = load_checkpoint(self.models / chosen["version"])
+            candidate = export(checkpoint, weights_sha256, Path(partial) / "model", evidence, self.params)
+            verdict = self._judge(candidate, chosen, evidence, ranking, forced)
             outcome = "forced" if forced else "promoted" if verdict.promoted else "refused"
-            decision = self._describe(contender, verdict, evidence, ranking, outcome)
+            decision = self._describe(chosen, verdict, evidence, ranking, outcome)
             if outcome == "refused":
                 with logged(self.client, decision):
                     return decision
             decision["forced"] = forced and forced.why
-            predictor = Predictor(folder / registry.MODEL_FILE, name=self.name, version=contender.version)
-            write_reference(folder / REFERENCE, predictor, evidence.folder, known)
-            self._promote(contender, folder, decision, evidence)
+            self._promote(candidate, decision, evidence)
         return decision
 
     def _settle(self) -> None:
@@ -96,38 +88,32 @@ class Gatekeeper:
         return ranking
 
     def _keep(
-        self, contender: Contender, evidence: Evidence, ranking: list[dict[str, Any]], forced: Forced | None
+        self, chosen: dict[str, Any], evidence: Evidence, ranking: list[dict[str, Any]], forced: Forced | None
     ) -> dict[str, Any]:
         """Return the decision where the best candidate is the champion: there is nothing to decide, or to log."""
         assert self.last is not None  # there is a champion
-        version = contender.version
+        version = chosen["version"]
         if forced:
             raise PipelineError(f"{version} is the champion already")
         predicted = evidence.predictions[version].set_index("face_id").predicted.loc[evidence.faces.face_id]
         score = macro_f1(evidence.faces.label_id.to_numpy(), predicted.to_numpy())
         since = f"{version} is the champion already, by {self.last.kind} at {self.last.at}: {self.last.why}"
         verdict = Verdict((Check("new", False, since),), score, score)
-        return self._describe(contender, verdict, evidence, ranking, "kept")
+        return self._describe(chosen, verdict, evidence, ranking, "kept")
 
     def _judge(
         self,
-        contender: Contender,
-        folder: Path,
+        candidate: Candidate,
+        chosen: dict[str, Any],
         evidence: Evidence,
         ranking: list[dict[str, Any]],
         forced: Forced | None,
     ) -> Verdict:
-        checkpoint, version = contender.checkpoint, contender.version
-        faces, file = evidence.faces, folder / registry.MODEL_FILE
-        predictor = Predictor(file, name=self.name, version=version)
-        some = read_images(evidence.folder, some_of(faces, self.params.package.faces))
-        prove_parity(checkpoint, predictor, open_formats(folder, predictor), some, self.params.package.tolerance)
-        face = predictor.stack(predictor.faces(some[0], detect=False))
-        candidate = Candidate(
+        facts = CandidateFacts(
             valid_data=evidence.valid_data,
-            dirty={"true": True, "false": False}.get(run_of(self.client, contender).data.tags.get("git_dirty", "")),
-            megabytes=file.stat().st_size / 1e6,
-            milliseconds=measure_milliseconds([predictor], face)[0],
+            dirty={"true": True, "false": False}.get(run_of(self.client, candidate).data.tags.get("git_dirty", "")),
+            megabytes=candidate.megabytes,
+            milliseconds=candidate.milliseconds,
         )
         broken: list[Check] = []
         champion = None
@@ -137,15 +123,9 @@ class Gatekeeper:
             if not forced:
                 raise
             broken = [Check("compared", False, str(error))]  # who forces a version may have this very reason
-        verdict = judge(
-            faces,
-            answer_all(predictor, evidence.folder, faces),
-            champion,
-            candidate,
-            self.params.promote,
-            choices=evidence.choices(len(ranking)),
-        )
-        if note := next(entry["note"] for entry in ranking if entry["version"] == version):
+        choices = evidence.choices(len(ranking))
+        verdict = judge(evidence.faces, candidate.answers, champion, facts, self.params.promote, choices=choices)
+        if note := chosen["note"]:
             broken.append(Check("not set aside", False, f"it {note}"))
         return replace(verdict, checks=(*verdict.checks, *broken))
 
@@ -158,7 +138,7 @@ class Gatekeeper:
 
     def _describe(
         self,
-        contender: Contender,
+        chosen: dict[str, Any],
         verdict: Verdict,
         evidence: Evidence,
         ranking: list[dict[str, Any]],
@@ -171,8 +151,8 @@ class Gatekeeper:
             "promoted": outcome in ("promoted", "forced"),
             "outcome": outcome,
             "model": self.name,
-            "candidate": contender.version,
-            "weights_sha256": contender.weights_sha256,
+            "candidate": chosen["version"],
+            "weights_sha256": chosen["weights_sha256"],
             "forced": None,
             "faces": len(evidence.faces),
             "splits": sorted(set(evidence.faces.split)),
@@ -183,13 +163,13 @@ class Gatekeeper:
             "champion": self.champion and _name(self.champion, verdict.champion_macro_f1),
         }
 
-    def _promote(self, contender: Contender, folder: Path, decision: dict[str, Any], evidence: Evidence) -> None:
+    def _promote(self, candidate: Candidate, decision: dict[str, Any], evidence: Evidence) -> None:
         """Register the candidate, and let it be champion, unless somebody else changed that meanwhile.
 
         It may be registered already, by one who was interrupted. Until the event is written nothing has happened, and
         behind it whoever comes next carries it out (see `pipeline.registry.history`).
         """
-        version = register(self.client, self.name, contender, folder, decision, evidence, self.params.card)
+        version = register(self.client, self.name, candidate, decision, evidence, self.params.card)
         registry.fetch(version, self.models)  # what can not be had must not become champion
         decision["champion"] = _name(version, decision["candidate_macro_f1"])
         kind: history.Kind = "forced promotion" if decision["forced"] else "promotion"
