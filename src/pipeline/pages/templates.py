@@ -1,6 +1,7 @@
 """The templates in `pages`, filled in: Markdown, and HTML pages that open without a network."""
 
 import re
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,18 +12,12 @@ MINUTE, HOUR = 60, 3600
 
 def render_markdown(template: str, /, **facts: Any) -> str:
     """Fill in a template of Markdown; all texts among the facts, and in them, are shown as they are, on one line."""
-    environment = Environment(  # noqa: S701  # Jinja escapes HTML alone
-        loader=PackageLoader("pipeline", "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return _render(environment, template, plain(facts))
+    return _environment(html=False).get_template(template).render(plain(facts))
 
 
 def render_page(template: str, /, **facts: Any) -> str:
     """Fill in a template of HTML, with everything escaped."""
-    environment = Environment(
-        loader=PackageLoader("pipeline", "pages"), undefined=StrictUndefined, autoescape=True, trim_blocks=True
-    )
-    return _render(environment, template, facts)
+    return _environment(html=True).get_template(template).render(facts)
 
 
 def plain(value: Any) -> Any:
@@ -46,6 +41,14 @@ def lasting(seconds: float) -> str:
     return f"{seconds / MINUTE:.0f} minutes" if seconds < 3 * HOUR else f"{seconds / HOUR:.1f} hours"
 
 
-def _render(environment: Environment, template: str, facts: dict[str, Any]) -> str:
+@cache  # it keeps the templates that it compiled
+def _environment(*, html: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline", "pages"),
+        undefined=StrictUndefined,
+        autoescape=html,  # Jinja escapes HTML alone
+        trim_blocks=True,
+        lstrip_blocks=not html,
+    )
     environment.filters.update(rough=rough, lasting=lasting)
-    return environment.get_template(template).render(facts)
+    return environment

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,15 @@ def gather(datasets: Iterable[str]) -> dict[str, Any]:
     return {
         "dvc": {path: known[path] for path in [*paths, "data/splits.parquet"] if path in known},
         "params": yaml.safe_load(PARAMS.read_text(encoding="utf-8")) if PARAMS.exists() else {},
-        "environment": dict(sorted((found.name, found.version) for found in distributions())),
+        "environment": _installed(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+
+
+@cache  # reading what hundreds of packages say of themselves takes a while, and it does not change meanwhile
+def _installed() -> dict[str, str]:
+    return dict(sorted((found.name, found.version) for found in distributions()))
 
 
 def _read_lock() -> dict[str, str]:
