@@ -1,4 +1,3 @@
-import functools
 import os
 import shutil
 import tempfile
@@ -6,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import once
 import pytest
 import yaml
 from servers import S3
@@ -15,6 +15,16 @@ ROOT = Path(__file__).parents[1]
 # Before torch is imported, which asks for it only once; so what imports it is imported inside the fixtures.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # else torch starts a thread a core in each of them
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # this is no worker, but who starts them
+        once.begin_session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        once.end_session()
 
 
 @pytest.fixture(scope="session")
@@ -76,13 +86,15 @@ def servers(s3: S3) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database() -> Path:
     """Return MLflow's database without a run, to copy: making its tables takes seconds."""
-    from mlflow import MlflowClient
 
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
+    def make(folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return once.made_once("empty_database", make) / "mlflow.db"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -110,20 +122,20 @@ def gate(store: FileStore | Servers, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture(scope="session")
-def copies(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Callable[[Callable[[Path], None]], Path]:
+def copies(empty_database: Path) -> Callable[[Callable[[Path], None]], Path]:
     """Return a function that gives a folder like `gate`, its store in a file, in which something was done, once."""
 
     from promotions import prepare
 
-    @functools.cache
     def done(work: Callable[[Path], None]) -> Path:
-        folder = tmp_path_factory.mktemp("done")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            FileStore(folder, lambda address: patch.setenv("MLFLOW_TRACKING_URI", address), empty_database)
-            prepare(folder)
-            work(folder)
-        return folder
+        def make(folder: Path) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                FileStore(folder, lambda address: patch.setenv("MLFLOW_TRACKING_URI", address), empty_database)
+                prepare(folder)
+                work(folder)
+
+        return once.made_once(work.__name__, make)
 
     return done
 

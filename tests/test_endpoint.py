@@ -22,7 +22,7 @@ from serving import check, field, free_port, refuse, running, serve, write_champ
 from starlette.testclient import TestClient
 from tables import write_tables
 from test_evaluate import write_version
-from toys import encoded, picture, toy_facts, toy_network, toy_offer
+from toys import encoded, picture, toy_model, toy_offer
 
 from pipeline.cards.card import write_card
 from pipeline.client import Client
@@ -39,7 +39,6 @@ from pipeline.inference.watching import watch
 from pipeline.labels import LABELS
 from pipeline.networks.checkpoint import load_checkpoint
 from pipeline.packaging.artifact import write_artifact
-from pipeline.packaging.export import export_onnx
 from pipeline.sample import draw
 from pipeline.serving.endpoint import create_app
 from pipeline.stages.evaluate import predict
@@ -139,7 +138,7 @@ def test_an_explanation_is_a_picture_that_names_what_it_shows(client: httpx.Clie
 
 def test_a_real_face_is_explained_where_it_is(client: httpx.Client, shared: Path) -> None:
     with ZipFile(shared / "data" / "wild_images.zip") as images:
-        portrait = images.read("wild_images/angry/Al_Gore_0002.jpg")
+        portrait = images.read("wild_images/angry/001.jpg")
     answer = client.post("/explain", content=portrait)
     x, y, width, height = map(int, answer.headers["face-box"].split(","))
     changed = np.abs(decode(answer.content).astype(int) - decode(portrait)).max(2) > 8
@@ -304,9 +303,7 @@ def test_pictures_do_not_wait_for_videos(client: httpx.Client, long: bytes) -> N
 def other(folder: Path) -> Pointer:
     """Another version beside the champion: a network that wants smaller faces."""
     file = folder / "registry" / "4" / "model.onnx"
-    file.parent.mkdir()
-    facts = toy_facts(image_size=32, version="v9", weights_sha256="4" * 64)
-    export_onnx(toy_network(32), file, image_size=32, facts=facts)
+    toy_model(file, image_size=32, version="v9", weights_sha256="4" * 64)
     write_card(file.parent, toy_card(version="v9", weights_sha256="4" * 64))
     return Pointer("expression-classifier-sample", "4", "registry/4/model.onnx", sha256_of(file))
 

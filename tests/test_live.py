@@ -16,7 +16,7 @@ from httpx_ws import WebSocketDisconnect, WebSocketSession, connect_ws
 from serving import running, write_champion
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect as Closed
-from toys import encoded, picture, toy_facts, toy_model, toy_network
+from toys import encoded, picture, toy_model
 
 from pipeline.client import Client
 from pipeline.errors import PipelineError
@@ -25,7 +25,6 @@ from pipeline.inference.options import ImageOptions, LiveOptions
 from pipeline.inference.pointer import Pointer, read_pointer, write_pointer
 from pipeline.inference.predictor import Predictor
 from pipeline.labels import LABELS
-from pipeline.packaging.export import export_onnx
 from pipeline.serving.endpoint import create_app
 from pipeline.serving.live import FULL, IDLE, REFUSED, TOO_LARGE, VARIABLE, load_limits
 from pipeline.serving.session import Seen, Session
@@ -158,8 +157,7 @@ def test_there_are_so_many_sessions_and_one_that_ends_makes_room(client: httpx.C
 
 
 def test_a_session_goes_on_with_the_model_that_goes_live(client: httpx.Client, folder: Path) -> None:
-    file = folder / "registry" / "4.onnx"
-    export_onnx(toy_network(32), file, image_size=32, facts=toy_facts(image_size=32))
+    file = toy_model(folder / "registry" / "4.onnx", image_size=32)
     first = read_pointer(folder / "champion.json")
     other = Pointer(first.name, "4", "registry/4.onnx", sha256_of(file))
     seen: list[dict[str, Any]] = []

@@ -5,13 +5,13 @@ import struct
 import zlib
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import torch
+from once import made_once
 
 from pipeline.files import sha256_of, write_json
 from pipeline.inference.variants import offers_file, variant_file
@@ -58,16 +58,18 @@ def toy_facts(**changes: Any) -> dict[str, Any]:
 
 
 @cache
-def _exported() -> bytes:
-    with TemporaryDirectory() as folder:
-        export_onnx(toy_network(), Path(folder) / "toy.onnx", image_size=SIZE, facts={})
-        return (Path(folder) / "toy.onnx").read_bytes()
+def _exported(image_size: int) -> bytes:
+    def export(folder: Path) -> None:
+        export_onnx(toy_network(image_size), folder / "toy.onnx", image_size=image_size, facts={})
+
+    return (made_once(f"toy_{image_size}", export) / "toy.onnx").read_bytes()
 
 
 def toy_model(file: Path, **facts: Any) -> Path:
-    """Write an exported toy network with its facts to `file`; the slow export is done once."""
-    model = onnx.load_from_string(_exported())
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in toy_facts(**facts).items()})
+    """Write an exported toy network with its facts to `file`; the slow export is done once for each size of a face."""
+    facts = toy_facts(**facts)
+    model = onnx.load_from_string(_exported(facts["image_size"]))
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(model.SerializeToString())
     return file

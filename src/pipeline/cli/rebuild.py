@@ -86,12 +86,13 @@ def _repro(replaced: list[str]) -> None:
 
 
 def _check(params: Params) -> None:
-    from pipeline.networks.network import check_network
+    _check_sources(params)
+    _check_recipes(params)
+
+
+def _check_sources(params: Params) -> None:
     from pipeline.sources import SOURCES
     from pipeline.sources.archive import check_source
-    from pipeline.training.augment import augmentation_of, build_augmentation
-    from pipeline.vision.detectors import load_detector
-    from pipeline.vision.yunet_file import find_yunet
 
     for name in params.use:
         source = params.dataset(name).source
@@ -103,7 +104,16 @@ def _check(params: Params) -> None:
             except PipelineError as error:
                 raise PipelineError(f"datasets.{name}.from: {error}") from error
     if not all(SOURCES[name].cropped for name in params.use):
+        from pipeline.vision.detectors import load_detector
+        from pipeline.vision.yunet_file import find_yunet
+
         load_detector(find_yunet(params.faces.yunet))
+
+
+def _check_recipes(params: Params) -> None:
+    from pipeline.networks.network import check_network  # with torch: what is wrong before is told sooner
+    from pipeline.training.augment import augmentation_of, build_augmentation
+
     for version in params.run:
         recipe = params.recipe(version)
         for runs in (recipe, params.recipes[version]):  # at `sample` too, what would fail at `full` is told
@@ -117,12 +127,12 @@ def _check(params: Params) -> None:
 
 
 def _champion() -> str:
+    if not all(file.exists() for file in (POINTER, PROMOTION, PACKAGE)):
+        raise PipelineError("there is no champion yet; run `make repro` first")
     from pipeline.files import read_output
     from pipeline.inference.pointer import read_pointer
     from pipeline.promotion.decisions import read_champions
 
-    if not all(file.exists() for file in (POINTER, PROMOTION, PACKAGE)):
-        raise PipelineError("there is no champion yet; run `make repro` first")
     live, packaged = read_pointer(POINTER), read_output(PACKAGE, "package")
     decided = read_champions(PROMOTION).get(live.name)
     said = f"champion: {live.name} version {live.version}"

@@ -106,6 +106,7 @@ def export_onnx(
         projection: if given, there is the output `embedding` as well (batch, 1 + components), float32: the norm of the
             features and their principal components. The network must be an `ExpressionNetwork` then.
     """
+    properties = {key: json.dumps(value) for key, value in facts.items()}  # before anything that takes long
     # A copy, because tracing wants it on the CPU and in evaluation, and the caller may go on training.
     network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     # Two faces, because a batch of one is taken for a constant.
@@ -119,7 +120,7 @@ def export_onnx(
         maps = None
         model = Probabilities(network) if projection is None else _Answers(network, projection, None)
         program = _trace(model, example, outputs)
-    program.model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
+    program.model.metadata_props.update(properties)
     with written_whole(file) as partial:
         program.save(partial, external_data=False)
         if maps is not None:
