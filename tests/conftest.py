@@ -1,15 +1,20 @@
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import once
 import pytest
 import yaml
 from servers import S3
 from stores import FileStore, Servers
+
+if TYPE_CHECKING:
+    import httpx
+    from serving import OpenService
 
 ROOT = Path(__file__).parents[1]
 # Before torch is imported, which asks for it only once; so what imports it is imported inside the fixtures.
@@ -50,17 +55,41 @@ def unprivileged() -> Iterator[Path]:
             os.seteuid(was)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a service that the tests of a file share: its pointer, model and log."""
-    return tmp_path_factory.mktemp("server")
+@pytest.fixture(scope="session")
+def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["OpenService"]:
+    """Return a service that whoever is on this machine may ask; a test that moves its pointer puts it back.
+
+    Each worker has one of its own, so that no other test asks it meanwhile.
+    """
+    from serving import OpenService, running, write_champion
+
+    folder = tmp_path_factory.mktemp("server")
+    limits = json.dumps({"sessions": 2, "megabytes": 1})
+    with (
+        tempfile.TemporaryDirectory() as temporary,  # its sockets lie there, whose paths must be short
+        running(folder, write_champion(folder), TMPDIR=temporary, FER_LIVE=limits) as client,
+    ):
+        yield OpenService(client, folder, Path(temporary))
+    log = (folder / "server.log").read_text(errors="replace")
+    assert "Traceback" not in log, log[log.index("Traceback") :][:4000]
 
 
-@pytest.fixture(scope="module")
-def temporary() -> Iterator[Path]:
-    """Return the folder in which the server keeps what is temporary: its sockets too, whose paths must be short."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+@pytest.fixture(scope="session")
+def client(open_service: "OpenService") -> "httpx.Client":
+    """Return a client of the open service."""
+    return open_service.client
+
+
+@pytest.fixture(scope="session")
+def folder(open_service: "OpenService") -> Path:
+    """Return the folder with the pointer, the models and the log of the open service."""
+    return open_service.folder
+
+
+@pytest.fixture(scope="session")
+def temporary(open_service: "OpenService") -> Path:
+    """Return the folder in which the open service keeps what is temporary."""
+    return open_service.temporary
 
 
 @pytest.fixture(scope="session")

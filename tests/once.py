@@ -4,9 +4,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import psutil
 from filelock import FileLock
 
 VARIABLE = "EXPRESSION_TESTS_FOLDER"
@@ -25,8 +27,28 @@ def begin_session() -> Path:
 
 
 def end_session() -> None:
-    """Remove the folder."""
-    shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
+    """Remove the folder, and end the processes that outlived a worker that was killed."""
+    folder = Path(os.environ.pop(VARIABLE))
+    for file in (folder / "processes").glob("*"):
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(int(file.name)).create_time() == float(file.read_text()):
+                kill_all(int(file.name))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_with_session(pid: int) -> None:
+    """Let a process be killed at the end of the session, if it still runs then."""
+    processes = session_folder() / "processes"
+    processes.mkdir(exist_ok=True)
+    (processes / str(pid)).write_text(repr(psutil.Process(pid).create_time()))
+
+
+def kill_all(pid: int) -> None:
+    """Kill a server and all that it started, each before it can notice: some have a process group of their own."""
+    server = psutil.Process(pid)
+    for process in (server, *server.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def made_once(name: str, make: Callable[[Path], object]) -> Path:

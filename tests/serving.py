@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from cards import toy_card
+from once import end_with_session, kill_all
 from toys import toy_model
 
 from pipeline.cards.card import write_card
@@ -40,7 +41,7 @@ def write_champion(folder: Path) -> Path:
 
 def serve(folder: Path, pointer_file: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **variables, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
-    return subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", "service:ExpressionService", f"--port={port}", "--host=127.0.0.1"],
         cwd=ROOT,
         env={**environment, "FER_POINTER": str(pointer_file)},
@@ -48,6 +49,16 @@ def serve(folder: Path, pointer_file: Path, port: int, **variables: str) -> subp
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    end_with_session(server.pid)
+    return server
+
+
+class OpenService(NamedTuple):
+    """A running service: a client, and the folders of its pointer, models and log, and of what is temporary."""
+
+    client: httpx.Client
+    folder: Path
+    temporary: Path
 
 
 @contextmanager
@@ -62,20 +73,27 @@ def running(folder: Path, pointer_file: Path, **variables: str) -> Iterator[http
     finally:
         server.send_signal(signal.SIGINT)
         try:
-            server.wait(15)
+            server.wait(60)
         except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
+            kill_all(server.pid)
 
 
 def wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes], folder: Path) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240  # on a machine that is busy
     while server.poll() is None and time.monotonic() < end:
         try:
-            if client.get("/readyz", timeout=5).status_code == 200:
+            if client.get("/readyz", timeout=60).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.2)
     pytest.fail(f"the server did not become ready:\n{(folder / 'server.log').read_text()[-3000:]}")
+
+
+def wait_until_served(client: httpx.Client, version: str) -> None:
+    end = time.monotonic() + 60
+    while client.get("/model").json()["version"] != version:
+        assert time.monotonic() < end, f"version {version} is not served"
+        time.sleep(0.1)
 
 
 def check(answer: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +24,8 @@ import pytest
 from bad_videos import of_endless_frames, of_many_tracks, of_no_frames, of_size
 from films import RECORDINGS, claiming, film, portraits, shades, silent, stretched, zeroed
 from image_kinds import ANIMATIONS, COLOUR, HEIGHT, KINDS, WIDTH, png_chunk, saved
-from serving import check, field, free_port, refuse, running, serve, wait_until_ready, write_champion
+from once import kill_all
+from serving import check, field, free_port, refuse, serve, wait_until_ready, write_champion
 from toys import encoded, png_bomb
 
 from pipeline.serving.forms import MAX_PARTS
@@ -35,15 +35,7 @@ from pipeline.vision.transforms import Image, decode
 JPEG, PNG = encoded(".jpg"), encoded(".png")
 FILM, WEBM = film(portraits(30)), film(portraits(30), ".webm")
 CRASH = Path(__file__).parent / "crashes" / "ffmpeg_of_opencv_4_14.mp4"
-WAIT = 8.0  # seconds in which everything here is refused
-
-
-@pytest.fixture(scope="module")
-def client(folder: Path, temporary: Path) -> Iterator[httpx.Client]:
-    with running(folder, write_champion(folder), TMPDIR=str(temporary)) as client:
-        yield client
-        log = (folder / "server.log").read_text(errors="replace")
-        assert "Traceback" not in log, log[log.index("Traceback") :][:4000]
+WAIT = 60.0  # seconds in which everything here is refused, also by a machine that is busy
 
 
 def answer_a_good_one(client: httpx.Client) -> None:
@@ -424,7 +416,7 @@ def test_what_is_no_http_is_refused(name: str, client: httpx.Client) -> None:
     ids=["body that is too short", "chunks without an end", "endless chunk", "form", "video"],
 )
 def test_who_hangs_up_midway_harms_nobody(sent: bytes, client: httpx.Client) -> None:
-    """No answer is possible; the log has a line, and no traceback (see `client`)."""
+    """No answer is possible; the log has a line, and no traceback (see `open_service`)."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=WAIT) as connection:
         connection.sendall(sent)
     answer_a_good_one(client)
@@ -473,7 +465,7 @@ def left_in(temporary: Path) -> list[Path]:
 
 
 def wait_until(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not met():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -521,11 +513,3 @@ def test_no_upload_outlives_the_process_that_took_it(folder: Path) -> None:
                     kill_all(server.pid)
                 server.wait()
             assert not [file for file in left_in(Path(temporary)) if FILM[:200] in file.read_bytes()]
-
-
-def kill_all(pid: int) -> None:
-    """Kill a server and all that it started, each before it can notice: some have a process group of their own."""
-    server = psutil.Process(pid)
-    for process in (server, *server.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()

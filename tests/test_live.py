@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from httpx_ws import WebSocketDisconnect, WebSocketSession, connect_ws
-from serving import running, write_champion
+from serving import wait_until_served
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect as Closed
 from toys import encoded, picture, toy_model
@@ -35,19 +35,6 @@ CERTAIN = np.eye(len(LABELS), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("live")
-
-
-@pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[httpx.Client]:
-    limits = json.dumps({"sessions": 2, "megabytes": 1})
-    with running(folder, write_champion(folder), **{VARIABLE: limits}) as client:
-        yield client
-    assert "Traceback" not in (folder / "server.log").read_text()
-
-
-@pytest.fixture(scope="module")
 def predictor(folder: Path, client: httpx.Client) -> Predictor:
     return Predictor(folder / "registry" / "3.onnx", name="expression-classifier-sample", version="3")
 
@@ -58,7 +45,7 @@ def session_of(client: httpx.Client) -> Any:
 
 def ask(session: WebSocketSession, frame: bytes) -> dict[str, Any]:
     session.send_bytes(frame)
-    return session.receive_json(timeout=30)
+    return session.receive_json(timeout=60)
 
 
 def probabilities(answer: dict[str, Any]) -> list[float]:
@@ -111,7 +98,7 @@ def test_where_frames_come_too_fast_the_latest_wins_and_memory_stays(client: htt
         for _ in range(count):
             session.send_bytes(frame)
         while not answers or answers[-1]["frame"] < count:
-            answers.append(session.receive_json(timeout=30))
+            answers.append(session.receive_json(timeout=60))
     grown = sum(server.memory_info().rss for server in servers) - before
     numbers = [answer["frame"] for answer in answers]
     assert numbers == sorted(set(numbers))
@@ -138,7 +125,7 @@ def test_a_session_that_can_not_go_on_ends_with_a_reason(
     with session_of(client) as session, pytest.raises(WebSocketDisconnect) as ended:  # noqa: PT012
         for message in sent:
             session.send_bytes(message) if isinstance(message, bytes) else session.send_text(message)
-        session.receive(timeout=30)
+        session.receive(timeout=60)
     assert (ended.value.code, reason in ended.value.reason) == (code, True)
     (answer,) = Client(str(client.base_url)).live(FRAMES[:1], LiveOptions(detect=False))
     assert len(answer["faces"]) == 1
@@ -180,6 +167,7 @@ def test_a_session_goes_on_with_the_model_that_goes_live(client: httpx.Client, f
             seen.append(answer)
     finally:
         write_pointer(folder / "champion.json", first)
+        wait_until_served(client, first.version)
     assert {answer["model"]["version"] for answer in seen} == {"3", "4"}
     assert {face["track"] for answer in seen for face in answer["faces"]} == {1}
     assert np.abs(np.subtract(by_first, by_other)).max() > 1e-3

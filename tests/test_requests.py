@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 from films import film, opened, portraits
 from jsonschema import Draft202012Validator
-from serving import check, refuse, running, write_champion
+from serving import check, refuse
 from toys import encoded, picture
 
 from pipeline.client import Client
@@ -31,17 +30,6 @@ from pipeline.vision.transforms import decode
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 JPEG, PNG = encoded(".jpg", picture(seed=3)), encoded(".png", picture(seed=3))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("requests")
-
-
-@pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[httpx.Client]:
-    with running(folder, write_champion(folder)) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
