@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,7 @@ def local_imports(module: Path, counts: Callable[[Path], bool] = lambda _: True)
     return found
 
 
+@cache
 def imports(module: Path) -> list[Path]:
     """Return the package's files that a module imports directly."""
     nodes = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
@@ -47,6 +49,7 @@ def _files(name: str) -> list[Path]:
     return [file for file in files if file.exists() and _does_something(file)]
 
 
+@cache
 def _does_something(file: Path) -> bool:
     """Return whether a module is more than a docstring, as the `__init__` of most packages is not."""
     return len(ast.parse(file.read_text(encoding="utf-8")).body) > 1

@@ -303,7 +303,7 @@ def test_pictures_do_not_wait_for_videos(client: httpx.Client, long: bytes) -> N
 def other(folder: Path) -> Pointer:
     """Another version beside the champion: a network that wants smaller faces."""
     file = folder / "registry" / "4" / "model.onnx"
-    toy_model(file, image_size=32, version="v9", weights_sha256="4" * 64)
+    toy_model(file, side=32, version="v9", weights_sha256="4" * 64)
     write_card(file.parent, toy_card(version="v9", weights_sha256="4" * 64))
     return Pointer("expression-classifier-sample", "4", "registry/4/model.onnx", sha256_of(file))
 

@@ -78,16 +78,15 @@ def run(place: Place, story: Callable[[Lifeline], Awaitable[None]]) -> None:
         await story(line)
         following.cancel()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 240))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30) -> float:
-    """Wait for a condition, and return after how many seconds it holds."""
+async def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for a condition."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < seconds
         await asyncio.sleep(0.02)
-    return time.monotonic() - start
 
 
 def test_a_lock_is_held_as_long_as_the_process_lives(tmp_path: Path) -> None:
@@ -99,16 +98,24 @@ def test_a_lock_is_held_as_long_as_the_process_lives(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "lock")
 
 
-def test_who_waits_for_a_process_that_dies_is_told_at_once_and_the_next_process_is_prepared(place: Place) -> None:
+def test_who_waits_for_a_process_that_dies_is_told_at_once_and_the_next_process_is_prepared(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifeline, "WAIT", 3600)
+
     async def story(line: Lifeline) -> None:
         assert await line.ask(place.ask) == "yes"
-        waiting = asyncio.create_task(line.ask(lambda: asyncio.sleep(50, "late")))
-        await asyncio.sleep(0.1)
+        asked = asyncio.Event()
+
+        async def answer_late() -> str:
+            asked.set()
+            return await asyncio.sleep(3600, "late")
+
+        waiting = asyncio.create_task(line.ask(answer_late))
+        await asked.wait()
         place.process.kill()
-        killed = time.monotonic()
         with pytest.raises(OverloadedError):
-            await waiting
-        assert time.monotonic() - killed < 25  # and not the 50 that it would have been asked for
+            await waiting  # and not for the hour that it would have been asked for
         assert not line.is_ready
         with pytest.raises(OverloadedError, match="starting again"):
             await line.ask(place.ask)
@@ -121,13 +128,15 @@ def test_who_waits_for_a_process_that_dies_is_told_at_once_and_the_next_process_
 
 
 def test_a_process_that_hangs_is_not_ready_and_in_the_end_killed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifeline, "HUNG", 3)
+    monkeypatch.setattr(lifeline, "HUNG", 3600)
+    monkeypatch.setattr(lifeline, "WAIT", 3600)
 
     async def story(line: Lifeline) -> None:
         place.process.send_signal(signal.SIGSTOP)
         waiting = asyncio.create_task(line.ask(place.ask))
-        assert await until(lambda: not line.is_ready) < 3
+        await until(lambda: not line.is_ready)
         assert not waiting.done()  # it may be only slow
+        monkeypatch.setattr(lifeline, "HUNG", 3)
         with pytest.raises(OverloadedError):
             await waiting
         await until(lambda: place.process.poll() is not None)
@@ -138,13 +147,13 @@ def test_a_process_that_hangs_is_not_ready_and_in_the_end_killed(place: Place, m
 
 def test_nobody_waits_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifeline, "WAIT", 0.1)
-    monkeypatch.setattr(lifeline, "DEAD", 0.5)
 
     async def story(line: Lifeline) -> None:
         with pytest.raises(OverloadedError, match="busy or starting again"):
             await line.ask(lambda: asyncio.sleep(50, "late"))
         assert line.is_ready  # that one was slow says nothing of others
         assert not line.is_dead
+        monkeypatch.setattr(lifeline, "DEAD", 0.5)
         place.process.kill()
         await until(lambda: line.is_dead)
 

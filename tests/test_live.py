@@ -144,7 +144,7 @@ def test_there_are_so_many_sessions_and_one_that_ends_makes_room(client: httpx.C
 
 
 def test_a_session_goes_on_with_the_model_that_goes_live(client: httpx.Client, folder: Path) -> None:
-    file = toy_model(folder / "registry" / "4.onnx", image_size=32)
+    file = toy_model(folder / "registry" / "4.onnx", side=32)
     first = read_pointer(folder / "champion.json")
     other = Pointer(first.name, "4", "registry/4.onnx", sha256_of(file))
     seen: list[dict[str, Any]] = []

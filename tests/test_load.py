@@ -74,7 +74,7 @@ def test_clients_wait_for_their_answers_on_connections_that_are_kept(port: int) 
     assert (said["statuses"], len(said["took"]), said["said_batch"]) == ({"200": 30}, 30, 3)
     assert (Counting.most, Counting.connections) == (4, 4)
     assert min(said["took"]) >= 10
-    assert 0.05 < said["seconds"] < 5
+    assert 0.05 < said["seconds"] < 60
 
 
 def test_a_rate_does_not_wait_for_answers(port: int) -> None:

@@ -247,13 +247,13 @@ class Halting(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.answer = httpx.post(f"{self._address}/predict?detect=false", content=self._halves(), timeout=60)
+            self.answer = httpx.post(f"{self._address}/predict?detect=false", content=self._halves(), timeout=240)
         except httpx.TransportError as error:
             self.answer = error
 
     def _halves(self) -> Iterator[bytes]:
         yield PICTURE[:100]
-        assert self._released.wait(60)
+        assert self._released.wait(240)
         yield PICTURE[100:]
 
 
@@ -277,7 +277,7 @@ def test_who_was_taken_is_answered_when_the_service_ends(running: Running) -> No
     assert "Traceback" not in running.said()
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

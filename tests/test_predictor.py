@@ -41,7 +41,7 @@ def portrait() -> bytes:
     if not archive.exists():
         pytest.skip(f"needs real faces: {archive}")
     with ZipFile(archive) as images:
-        return images.read("wild_images/angry/Al_Gore_0002.jpg")
+        return images.read("wild_images/angry/001.jpg")
 
 
 def test_answer_has_what_the_design_promises(predictor: Predictor) -> None:

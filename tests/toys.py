@@ -65,10 +65,10 @@ def _exported(image_size: int) -> bytes:
     return (made_once(f"toy_{image_size}", export) / "toy.onnx").read_bytes()
 
 
-def toy_model(file: Path, **facts: Any) -> Path:
+def toy_model(file: Path, side: int = SIZE, **facts: Any) -> Path:
     """Write an exported toy network with its facts to `file`; the slow export is done once for each size of a face."""
-    facts = toy_facts(**facts)
-    model = onnx.load_from_string(_exported(facts["image_size"]))
+    facts = toy_facts(**{"image_size": side, **facts})
+    model = onnx.load_from_string(_exported(side))
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(model.SerializeToString())
