@@ -66,6 +66,7 @@ class _Keeper:
         self._controller, self._arbiter = controller, controller.arbiter
         self._circus = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         self._deaths: deque[float] = deque(maxlen=DEATHS)
+        self._looks = self._ends = False
 
     def begin(self, grace_seconds: int) -> None:
         for watcher in self._arbiter.watchers:
@@ -81,11 +82,21 @@ class _Keeper:
             self._controller.loop.add_callback_from_signal(self._look)
 
     async def _look(self) -> None:
-        with suppress(ConflictError):  # where it looks already
-            await self._arbiter.manage_watchers()
+        if self._looks:
+            return
+        self._looks = True
+        self._controller.caller.stop()  # Circus's own look, at the same moment, would log a traceback
+        try:
+            with suppress(ConflictError):  # where it looks already
+                await self._arbiter.manage_watchers()
+        finally:
+            self._looks = False
+            if not self._ends:
+                self._controller.caller.start()
 
     def _on_end(self, number: int, __: FrameType | None) -> None:
         """End the front, then all; who asks twice does not want to wait for that."""
+        self._ends = True
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for each, handler in self._circus.items():
             signal.signal(each, handler)
