@@ -15,10 +15,10 @@ import pytest
 from answered import LOOK, answered
 from prometheus_client import REGISTRY
 from serving import free_port, serve, wait_until_ready, write_champion
-from toys import encoded, picture
+from toys import encoded
 
 from pipeline.errors import PipelineError
-from pipeline.inference.answer_table import NUMBERS, SCHEMA
+from pipeline.inference.answer_table import SCHEMA
 from pipeline.inference.answers import Look
 from pipeline.labels import LABELS
 from pipeline.monitoring.logbook import read_log
@@ -161,35 +161,6 @@ print("still there")
     assert "30 faces were not logged in all" in said
     assert "still there" in said
     assert not list(tmp_path.rglob("*.parquet"))
-
-
-def test_a_served_model_logs_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FER_PREDICTIONS_LOG", str(tmp_path / "log"))
-    port = free_port()
-    server = serve(tmp_path, write_champion(tmp_path), port)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_until_ready(client, server, tmp_path)
-            crops = [encoded(".png", picture(seed=seed)) for seed in range(5)]
-            answers = [client.post("/predict?detect=false", content=crop).json() for crop in crops]
-            files = [("images", ("a.png", part)) for part in (crops[0], b"text")]
-            client.post("/predict_batch?detect=false", files=files)
-            assert client.post("/predict", content=crops[0]).json()["faces"] == []  # which is no row
-            assert 'expression_logged_faces_total{outcome="dropped"} 0.0' in client.get("/metrics").text
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(240)
-    rows = read_log(tmp_path / "log")
-    assert set(rows.name) == {"expression-classifier-sample"}
-    assert set(rows.version) == {"3"}
-    assert rows.emotion.to_list() == [answer["faces"][0]["emotion"] for answer in [*answers, answers[0]]]
-    told = [answer["faces"][0]["confidence"] for answer in [*answers, answers[0]]]
-    np.testing.assert_allclose(rows.confidence, told, atol=1e-5)
-    assert set(rows.width) == {100}
-    assert set(rows.height) == {120}
-    assert rows.score.isna().all()  # nobody looked for a face
-    assert rows.brightness.between(100, 150).all()
-    assert set(NUMBERS) <= set(rows)
 
 
 @pytest.mark.slow  # `test_a_folder_that_can_not_be_written_to_is_told_and_waited_for` is quick

@@ -50,33 +50,37 @@ def test_bento_brings_the_card_and_is_described_by_it(source: Path) -> None:
     assert {file.name for file in source.rglob("card.*")} == set(CARD_FILES)
 
 
-def test_bento_brings_the_detector_that_lies_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
-    model = toy_model(tmp_path / "model.onnx", detector="yunet")
-    (tmp_path / DETECTOR_FILE).write_bytes(b"yunet")
-    write_pointer(tmp_path / "champion.json", Pointer("expression-classifier", "7", str(model), sha256_of(model)))
-    build_bento(ROOT, tmp_path / "champion.json", "7")
-    folder = tmp_path / "home/bentos/expression_service/7/src/models/registry/expression-classifier"
-    assert (folder / DETECTOR_FILE).read_bytes() == b"yunet"
-
-
-def test_bento_brings_the_variants_that_are_offered_and_says_why_others_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
-    model = toy_model(tmp_path / "model.onnx")
-    write_pointer(tmp_path / "champion.json", Pointer("expression-classifier", "7", str(model), sha256_of(model)))
+@pytest.fixture(scope="module")
+def offering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the source folder of a Bento of a model with a detector and variants, of which one is offered."""
+    folder = tmp_path_factory.mktemp("offering")
+    model = toy_model(folder / "model.onnx", detector="yunet")
+    (folder / DETECTOR_FILE).write_bytes(b"yunet")
+    write_pointer(folder / "champion.json", Pointer("expression-classifier", "7", str(model), sha256_of(model)))
     offers = {"int8": {"offered": True, "sha256": sha256_of(toy_offer(model, "int8"))}}
     offers["fp16"] = {"offered": False, "reason": "macro-F1 falls"}
     write_json(offers_file(model), {"model_sha256": sha256_of(model), "variants": offers})
     variant_file(model, "fp16").write_bytes(b"not offered")
-    build_bento(ROOT, tmp_path / "champion.json", "7")
-    pointer_file = tmp_path / "home/bentos/expression_service/7/src/models/champion.json"
-    staged = find_model(pointer_file, read_pointer(pointer_file))
-    assert {file.name for file in staged.parent.iterdir()} == {"7.onnx", "7.int8.onnx", "7.variants.json"}
-    assert find_variant(staged, sha256_of(model), "int8") == offers["int8"]["sha256"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(folder / "home"))
+        build_bento(ROOT, folder / "champion.json", "7")
+    return folder / "home" / "bentos" / "expression_service" / "7" / "src"
+
+
+def test_bento_brings_the_detector_that_lies_beside_the_model(offering: Path) -> None:
+    folder = offering / "models" / "registry" / "expression-classifier"
+    assert (folder / DETECTOR_FILE).read_bytes() == b"yunet"
+
+
+def test_bento_brings_the_variants_that_are_offered_and_says_why_others_are_not(offering: Path) -> None:
+    pointer_file = offering / "models" / "champion.json"
+    pointer = read_pointer(pointer_file)
+    staged = find_model(pointer_file, pointer)
+    brought = {file.name for file in staged.parent.iterdir()}
+    assert brought == {"7.onnx", "7.int8.onnx", "7.variants.json", DETECTOR_FILE}
+    assert find_variant(staged, pointer.sha256, "int8") == sha256_of(variant_file(staged, "int8"))
     with pytest.raises(PipelineError, match="is not offered: macro-F1 falls"):
-        find_variant(staged, sha256_of(model), "fp16")
+        find_variant(staged, pointer.sha256, "fp16")
 
 
 def test_bento_runs_on_its_own_code_without_the_training_packages(source: Path, tmp_path: Path) -> None:

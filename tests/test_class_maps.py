@@ -99,16 +99,29 @@ def test_the_maps_of_a_linear_head_add_up_to_its_logits(backbone: str) -> None:
     torch.testing.assert_close(sums, network(pixels), atol=1e-4, rtol=1e-4)
 
 
+class Placeless(torch.nn.Module):
+    """A network that tells labels apart by the mean of the pixels, and has no places, as a transformer has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        recipe = {"data": ["fer2013"], "backbone": "test_vit", "pretrained": False, "image_size": 160}
+        self.transformer = ExpressionNetwork(Recipe.model_validate(recipe)).eval()
+        self.head = torch.nn.Linear(3, 7)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.head(pixels.float().mean((1, 2)))
+
+    def places(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.transformer.places(torch.zeros(len(pixels), 160, 160, 3, dtype=torch.uint8))
+
+
 def test_what_has_no_places_is_exported_without_maps_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = ExpressionNetwork(
-        Recipe.model_validate({"data": ["fer2013"], "backbone": "test_vit", "pretrained": False, "image_size": 160})
-    )
-    export_onnx(network.eval(), tmp_path / "model.onnx", image_size=160, facts=toy_facts(image_size=160))
+    export_onnx(Placeless().eval(), tmp_path / "model.onnx", image_size=SIZE, facts=toy_facts())
     assert "can not explain its answers: its backbone has no map of features" in caplog.text
     predictor = Predictor(tmp_path / "model.onnx", name="expression-classifier", version="5")
-    pixels = faces(1, 160).numpy()
+    pixels = faces(1, SIZE).numpy()
     assert predictor.probabilities(pixels).shape == (1, 7)
     with pytest.raises(PipelineError, match="expression-classifier version 5 can not explain its answers"):
         predictor.class_maps(pixels)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
+import numpy as np
 import promql_parser
 import psutil
 import pytest
@@ -23,7 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import ROOT, free_port, serve, wait_until_ready, write_champion
 from toys import encoded, picture, toy_offer
 
+from pipeline.inference.answer_table import NUMBERS
 from pipeline.inference.pointer import read_pointer, write_pointer
+from pipeline.monitoring.logbook import read_log
 
 PICTURE = encoded(".jpg", picture(seed=1))
 SOON = 60  # seconds, on a machine that is very busy; `make bench-operation` says how soon that is
@@ -257,6 +260,14 @@ class Halting(threading.Thread):
         yield PICTURE[100:]
 
 
+@pytest.fixture(scope="module")
+def crops(running: Running) -> dict[bytes, dict[str, Any]]:
+    """Return crops of a width that no other picture here has, and what the service answered for each."""
+    sent = [encoded(".png", picture(120, 101, seed=seed)) for seed in range(5)]
+    return {crop: running.client.post("/predict?detect=false", content=crop).json() for crop in sent}
+
+
+@pytest.mark.usefixtures("crops")
 def test_who_was_taken_is_answered_when_the_service_ends(running: Running) -> None:
     address, released = running.client.base_url, threading.Event()
     taken = [Halting(address, released) for _ in range(8)]
@@ -275,6 +286,24 @@ def test_who_was_taken_is_answered_when_the_service_ends(running: Running) -> No
     assert not [asked.text for asked in crowd.asked if "complete" in asked.text or "Timeout" in asked.text]
     assert not [entry.name for entry in running.temporary.iterdir()]
     assert "Traceback" not in running.said()
+
+
+def test_what_was_answered_is_in_the_log_when_the_service_has_ended(
+    running: Running, crops: dict[bytes, dict[str, Any]]
+) -> None:
+    if running.process.poll() is None:
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(240) == 0
+    rows = read_log(running.folder / "log").query("width == 101")
+    assert set(NUMBERS) <= set(rows)
+    assert set(rows.name) == {"expression-classifier-sample"}
+    assert set(rows.version) == {"3"}
+    assert rows.emotion.to_list() == [answer["faces"][0]["emotion"] for answer in crops.values()]
+    told = [answer["faces"][0]["confidence"] for answer in crops.values()]
+    np.testing.assert_allclose(rows.confidence, told, atol=1e-5)
+    assert set(rows.height) == {120}
+    assert rows.score.isna().all()  # nobody looked for a face
+    assert rows.brightness.between(100, 150).all()
 
 
 def until(condition: Callable[[], bool], seconds: float = 240) -> None:

@@ -74,6 +74,13 @@ def made_by_a_commit(gate):
     decide(gate)
 
 
+@pytest.fixture(params=["quick", pytest.param("real", marks=pytest.mark.slow)])
+def dvc(request):
+    """Let DVC really run, or stand aside."""
+    if request.param == "quick":
+        request.getfixturevalue("quick_dvc")
+
+
 @pytest.fixture
 def quick_dvc(monkeypatch, empty_database):
     """Let the stages that DVC is asked for run in this process, without DVC, whose start alone takes seconds."""
@@ -103,6 +110,7 @@ def champion():
     return registry.find_champion(tracking.connect(), NAME)
 
 
+@pytest.mark.usefixtures("dvc")
 def test_what_is_made_again_from_its_own_commit_is_compared_and_the_registry_keeps_it(registered):
     (registered / "score.txt").write_text("0.9")
     git("commit", "-qam", "what came later")
