@@ -264,7 +264,12 @@ class Halting(threading.Thread):
 def crops(running: Running) -> dict[bytes, dict[str, Any]]:
     """Return crops of a width that no other picture here has, and what the service answered for each."""
     sent = [encoded(".png", picture(120, 101, seed=seed)) for seed in range(5)]
-    return {crop: running.client.post("/predict?detect=false", content=crop).json() for crop in sent}
+    answers = {crop: running.client.post("/predict?detect=false", content=crop).json() for crop in sent}
+    files = [("images", ("a.png", part)) for part in (sent[0], b"text")]
+    running.client.post("/predict_batch?detect=false", files=files)
+    assert running.client.post("/predict", content=sent[0]).json()["faces"] == []
+    assert measured(running.client)["expression_logged_faces_total", "dropped"] == 0
+    return answers
 
 
 @pytest.mark.usefixtures("crops")
@@ -298,8 +303,10 @@ def test_what_was_answered_is_in_the_log_when_the_service_has_ended(
     assert set(NUMBERS) <= set(rows)
     assert set(rows.name) == {"expression-classifier-sample"}
     assert set(rows.version) == {"3"}
-    assert rows.emotion.to_list() == [answer["faces"][0]["emotion"] for answer in crops.values()]
-    told = [answer["faces"][0]["confidence"] for answer in crops.values()]
+    # The first crop was sent again in a batch; what shows no face, or is no image, is no row.
+    faces = [answer["faces"][0] for answer in [*crops.values(), next(iter(crops.values()))]]
+    assert rows.emotion.to_list() == [face["emotion"] for face in faces]
+    told = [face["confidence"] for face in faces]
     np.testing.assert_allclose(rows.confidence, told, atol=1e-5)
     assert set(rows.height) == {120}
     assert rows.score.isna().all()  # nobody looked for a face

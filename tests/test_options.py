@@ -265,9 +265,9 @@ def tta(run):
     assert len(seen) > 1
 
 
-# Options whose effect is elsewhere: `compile` in test_train, `start_from` there and in test_dvc, and what says how long
-# and how many at a time is in the run itself.
-ELSEWHERE = {"backbone", "batch_size", "epochs", "compile", "start_from", "at_sample"}
+# Options whose effect is elsewhere: `compile` in test_train, `start_from` there and in test_dvc, `promote` in
+# test_promote, and what says how long and how many at a time is in the run itself.
+ELSEWHERE = {"backbone", "batch_size", "epochs", "compile", "start_from", "promote", "at_sample"}
 CHECKS: dict[str, Callable[[Run], None]] = {
     check.__name__: check
     for check in (

@@ -53,6 +53,24 @@ def test_the_best_on_validation_is_registered_with_its_lineage_and_served(gate):
     assert predictor.facts["weights_sha256"] == load_checkpoint(gate / "models" / "v2").sha256()
 
 
+def test_a_recipe_to_compare_with_is_never_promoted(gate):
+    file = gate / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    recipes = {**params["recipes"], "v2": {**params["recipes"]["v2"], "promote": False}}
+    file.write_text(yaml.safe_dump({**params, "recipes": recipes}))
+    version(gate, "v1", right=3)
+    version(gate, "v2", right=6)
+    (decision,) = decide(gate)
+    assert [entry["version"] for entry in decision["ranking"]] == ["v1"]
+    assert registry.find_champion(tracking.connect(), NAME).tags["recipe"] == "v1"
+    with pytest.raises(PipelineError, match="recipes.v2 has `promote: false`; it is only compared with"):
+        decide(gate, "v2", "it is better")
+    file.write_text(yaml.safe_dump({**params, "recipes": recipes, "run": ["v2"]}))
+    with pytest.raises(PipelineError, match="no version in `run` may be promoted"):
+        decide(gate)
+    assert aliases() == {"champion": "1"}
+
+
 def test_the_registered_version_has_its_card_wherever_it_is_looked_for(gate, store):
     version(gate, "v1", right=3, device="cpu", processes=1)
     version(gate, "v2", right=2)
