@@ -11,11 +11,12 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.labels import LABELS
 from pipeline.sample import draw
+from pipeline.sample.layouts import LOOKS
 from pipeline.vision.detectors import Haar
 from pipeline.vision.transforms import decode
 
 COUNT = 5
-COUNTS = {"fer2013": COUNT, "rafdb": COUNT, "affectnet": COUNT, "wild": 2 * COUNT}  # five people in wild
+COUNTS = {"fer2013": COUNT, "rafdb": COUNT, "affectnet": COUNT, "wild": 4 * COUNT}  # five people
 DATASETS = tuple(COUNTS)
 
 
@@ -85,8 +86,8 @@ def test_every_class_is_in_every_split(samples, dataset, classes):
 
 def test_fer2013_shares_at_full_size_are_those_of_the_challenge(monkeypatch):
     monkeypatch.setattr("pipeline.sample.layouts.draw_crop", lambda *_: b"")
-    usages = Counter(path.split("/")[2].split("_")[0] for path, _ in draw("fer2013", 80) if "/sad/" in path)
-    assert usages == {"Training": 43, "PublicTest": 8, "PrivateTest": 29}
+    usages = Counter(path.split("/")[2].split("_")[0] for path, _ in draw("fer2013", 160) if "/sad/" in path)
+    assert usages == {"Training": 115, "PublicTest": 13, "PrivateTest": 32}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_crops_have_the_size_and_channels_of_the_download(samples, dataset, shap
 
 
 def test_fer2013_has_the_documented_copies():
-    faces = dict(draw("fer2013", 16))  # 42 PrivateTest faces: one copy
+    faces = dict(draw("fer2013", 16))  # 21 PrivateTest faces: one copy
     groups = defaultdict(list)
     for path, content in faces.items():
         groups[content].append(path)
@@ -111,7 +112,7 @@ def test_fer2013_has_the_documented_copies():
     assert conflicts == [(2, {"Training"}, {"fear", "surprise"})]
 
 
-@pytest.mark.parametrize("count", [3, 80])
+@pytest.mark.parametrize("count", [3, 160])
 def test_fer2013_copies_two_percent_of_private_test(monkeypatch, count):
     monkeypatch.setattr("pipeline.sample.layouts.draw_crop", lambda _label, _look, rng: rng.bytes(8))
     usages = defaultdict(set)
@@ -155,12 +156,34 @@ def test_wild_has_a_row_and_eight_pictures_a_person(samples):
     assert len(rows) == COUNT
     for content in images(samples["wild"]).values():
         height, width, _ = decode(content).shape
-        assert 320 <= height <= 427
-        assert 240 <= width <= 320
+        assert 272 <= height <= 363
+        assert 204 <= width <= 272
 
 
-@pytest.mark.parametrize(("count", "people"), [(3, 3), (8, 4)])
-def test_wild_has_half_as_many_people_as_a_class_has_faces(monkeypatch, count, people):
+@pytest.mark.parametrize("dataset", ["fer2013", "rafdb", "affectnet"])
+def test_crops_are_off_centre_scaled_and_turned_as_a_cropper_leaves_them(monkeypatch, dataset):
+    poses = []
+    monkeypatch.setattr("pipeline.sample.scene.draw_face", lambda *drawing: poses.append(drawing[-1]))
+    monkeypatch.setattr("pipeline.sample.camera.Camera.take", lambda *_: b"")
+    for _ in draw(dataset, 40):
+        pass
+    side = LOOKS[dataset].size * LOOKS[dataset].oversize
+    centres = np.array([pose.centre for pose in poses]) / side
+    widths = np.array([2 * pose.scale for pose in poses]) / side
+    rolls = np.array([pose.roll for pose in poses])
+    assert len(poses) >= 280
+    assert np.all(centres.std(0) > 0.015)  # a pixel of 64
+    assert 0.03 < widths.std() / widths.mean() < 0.1
+    assert 2 < rolls.std() < 6
+    # But faces stay in the picture, upright and about in the middle.
+    np.testing.assert_allclose(centres.mean(0), (0.5, LOOKS[dataset].framing.height), atol=0.01)
+    assert np.quantile(np.abs(centres - centres.mean(0)), 0.95) < 0.12
+    assert np.quantile(np.abs(rolls), 0.95) < 12
+    assert 0.68 < widths.mean() < 0.85
+
+
+@pytest.mark.parametrize(("count", "people"), [(3, 3), (16, 4)])
+def test_wild_has_a_quarter_as_many_people_as_a_class_has_faces(monkeypatch, count, people):
     monkeypatch.setattr("pipeline.sample.layouts.draw_portrait", lambda *_: b"")
     *portraits, _ = (path for path, _ in draw("wild", count))
     assert len({path.split("/")[1] for path in portraits}) == people

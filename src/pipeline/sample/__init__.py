@@ -12,13 +12,13 @@ def draw(dataset: str, faces_per_class: int = 80, seed: int = 0) -> Iterator[Fil
     """Draw a dataset, file by file, as its public download lays it out.
 
     As in the real FER2013, some of its files are byte-identical: for every fiftieth PrivateTest face (at least one; 4
-    of 203 at 80 faces a class) one Training face of the same class is replaced by a copy, and the last Training face
+    of 224 at 160 faces a class) one Training face of the same class is replaced by a copy, and the last Training face
     of `fear` by that of `surprise`, a group with conflicting labels. In `wild` every 33rd picture shows no face (its
     person has turned away or left) and every 19th a second, smaller one.
 
     Args:
         dataset: `fer2013`, `rafdb`, `affectnet` or `wild`.
-        faces_per_class: faces of each class over all splits, at least 3; `wild` has half as many people.
+        faces_per_class: faces of each class over all splits, at least 3; `wild` has a quarter as many people.
         seed: another seed gives other faces.
 
     Returns:

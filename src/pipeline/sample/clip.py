@@ -18,7 +18,9 @@ WEBCAM = Look(
     size=64,
     oversize=3,
     pose=0.2,
-    framing=Framing(shift=0.006, zoom=0.012, tilt=1.4),  # a face that is followed keeps its place
+    framing=Framing(
+        width=2 / 2.75, height=0.49, shift=0.006, zoom=0.012, tilt=1.4
+    ),  # a face that is followed keeps its place
     spread=0.1,
     camera=Camera(noise=8.0, blur=0.9, quality=80),
 )

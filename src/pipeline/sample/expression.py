@@ -48,13 +48,16 @@ EXPRESSIONS = {
 }
 
 
-def random_expression(label: str, rng: np.random.Generator, spread: float = 0.12) -> Expression:
+def random_expression(
+    label: str, rng: np.random.Generator, spread: float = 0.12, strength: tuple[float, float] = (0.75, 1.15)
+) -> Expression:
     """Draw an expression of a class (a key of `EXPRESSIONS`), weak or strong and never quite the same.
 
     Args:
         label: which class.
         rng: the source of chance.
         spread: standard deviation of every movement; the larger, the more the classes run into each other.
+        strength: the weakest and the strongest expression; 1 is that of `EXPRESSIONS`.
     """
-    mean = EXPRESSIONS["neutral"].blend(EXPRESSIONS[label], rng.uniform(0.75, 1.15))
+    mean = EXPRESSIONS["neutral"].blend(EXPRESSIONS[label], rng.uniform(*strength))
     return Expression(*rng.normal(astuple(mean), spread).tolist())

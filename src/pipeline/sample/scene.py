@@ -17,12 +17,15 @@ PHONE = Camera(noise=2.0, blur=0.8, quality=85)
 
 @dataclass(frozen=True)
 class Framing:
-    """How far from its usual place a cropper leaves a face: standard deviations of one face from the next.
+    """Where a cropper leaves faces.
 
-    `shift` is of the face's centre, as a share of the crop's side, `zoom` of its size, as a share of the usual one, and
-    `tilt` of its angle in degrees.
+    `width` is the width of a face and `height` the distance of the bridge of its nose from the upper edge, as shares of
+    the crop's side. The others are standard deviations from one face to the next: `shift` of its centre as a share of
+    the side, `zoom` of its width as a share of the usual one, and `tilt` of its angle in degrees.
     """
 
+    width: float
+    height: float
     shift: float
     zoom: float
     tilt: float
@@ -33,7 +36,8 @@ class Look:
     """How the cropped faces of a dataset look.
 
     `size` is the side in pixels, `oversize` how many times larger they are drawn, `pose` how much heads turn away
-    (0..1), `framing` how they are cropped, `spread` how much expressions vary within a class.
+    (0..1), `framing` how they are cropped, `spread` how much expressions vary within a class, and `strength` how weak
+    and how strong they are.
     """
 
     size: int
@@ -42,6 +46,7 @@ class Look:
     framing: Framing
     spread: float
     camera: Camera
+    strength: tuple[float, float] = (0.75, 1.15)
 
 
 def draw_crop(label: str, look: Look, rng: np.random.Generator) -> bytes:
@@ -49,7 +54,7 @@ def draw_crop(label: str, look: Look, rng: np.random.Generator) -> bytes:
     side = look.size * look.oversize
     canvas = draw_backdrop(side, rng)
     pose = random_pose(side, look, rng)
-    draw_face(canvas, random_person(rng), random_expression(label, rng, look.spread), pose)
+    draw_face(canvas, random_person(rng), random_expression(label, rng, look.spread, look.strength), pose)
     return look.camera.take(canvas, (look.size, look.size), rng)
 
 
@@ -58,8 +63,8 @@ def random_pose(side: int, look: Look, rng: np.random.Generator) -> Pose:
     roll, yaw, pitch, shear = rng.normal(0, 1, 4) * (look.framing.tilt, *(look.pose * np.array((0.4, 0.3, 0.3))))
     shift_x, shift_y = rng.normal(0, look.framing.shift, 2)
     return Pose(
-        centre=(side * (0.5 + shift_x), side * (0.49 + shift_y)),
-        scale=side / 2.75 * rng.normal(1, look.framing.zoom),
+        centre=(side * (0.5 + shift_x), side * (look.framing.height + shift_y)),
+        scale=side / 2 * look.framing.width * rng.normal(1, look.framing.zoom),
         roll=roll,
         yaw=yaw,
         pitch=pitch,
