@@ -211,6 +211,9 @@ def really_promoted(after: Callable[[Callable[[Path], None]], Path]) -> Path:
     return after(real_champion)
 
 
+NARROW = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}  # of a ConvNeXt
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
     """Return an empty folder with the parameters, as a stage finds it: two epochs per recipe, and narrow networks."""
@@ -218,7 +221,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: P
     for recipe in params["recipes"].values():
         recipe.setdefault("at_sample", {})["epochs"] = 2
         if "convnext" in recipe["backbone"]:
-            recipe |= {"backbone_args": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}, "image_size": 48}
+            recipe |= {"backbone_args": {**NARROW, "norm_layer": "layernorm2d"}, "image_size": 48}
         elif "stem_width" in recipe.get("backbone_args", {}):  # a ResNet
             recipe["backbone_args"] |= {"channels": [8, 16, 24, 32], "stem_width": 8}
     monkeypatch.chdir(tmp_path)

@@ -70,7 +70,9 @@ def grad_cam(network: ExpressionNetwork, layer: torch.nn.Module, pixels: torch.T
     return torch.stack(maps, 1).detach()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "v8" else []) for name in NETWORKS]
+)
 def test_the_exported_maps_are_grad_cam(name: str, tmp_path: Path) -> None:
     recipe, layer = NETWORKS[name]
     network = build(**recipe)

@@ -1,6 +1,7 @@
 """Evaluation of untrained versions, and of one that learned to tell labels by brightness, in a real tracking store."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,8 @@ from pipeline.registry import tracking
 from pipeline.sources import SOURCES
 from pipeline.stages.evaluate import doubt_label_maps, evaluate
 
+ROOT = Path(__file__).parents[1]
+
 
 def run_stage(root, version="v1"):
     faces, splits = write_tables(root, ("fer2013", "rafdb", "affectnet", "wild"))
@@ -27,8 +30,19 @@ def run_stage(root, version="v1"):
     return json.loads(out["metrics"].read_text()), pd.read_parquet(out["predictions"]), out
 
 
-def test_metrics_have_the_shape_that_others_rely_on(workplace):
-    metrics, _, outputs = run_stage(workplace)
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """The folder of `v1`, evaluated once for several tests, and what `run_stage` returned."""
+    root = tmp_path_factory.mktemp("evaluated")
+    shutil.copy(ROOT / "params.yaml", root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+        return root, *run_stage(root)
+
+
+def test_metrics_have_the_shape_that_others_rely_on(evaluated):
+    _, metrics, _, outputs = evaluated
     assert (metrics["version"], metrics["scale"]) == ("v1", "sample")
     assert set(metrics["datasets"]) == {"fer2013", "rafdb", "affectnet", "wild"}
     parts = [metrics["own"], metrics["overall"], metrics["datasets"]["wild"]["whole"]]
@@ -45,11 +59,11 @@ def test_metrics_have_the_shape_that_others_rely_on(workplace):
         assert min(height, width) > 300
 
 
-def test_predictions_are_the_networks_own(workplace):
-    _, predictions, _ = run_stage(workplace)
+def test_predictions_are_the_networks_own(evaluated):
+    root, _, predictions, _ = evaluated
     assert set(predictions.split) == {"validation", "test"}
     assert predictions.probabilities.map(sum).tolist() == pytest.approx([1] * len(predictions), abs=1e-5)
-    assert set(predictions.weights_sha256) == {load_checkpoint(workplace / "models" / "v1").sha256()}
+    assert set(predictions.weights_sha256) == {load_checkpoint(root / "models" / "v1").sha256()}
 
 
 def test_views_are_scored_beside_the_plain_answer(workplace):
@@ -58,9 +72,10 @@ def test_views_are_scored_beside_the_plain_answer(workplace):
     assert any((plain != mean).any() for plain, mean in zip(predictions.probabilities, predictions.tta, strict=True))
 
 
-def test_the_run_that_the_tracking_store_lost_is_made_again(workplace):
-    metrics, _, _ = run_stage(workplace)
-    run = tracking.find_run(tracking.connect(), "v1", load_checkpoint(workplace / "models" / "v1").sha256())
+def test_the_run_that_the_tracking_store_lost_is_made_again(evaluated, monkeypatch):
+    root, metrics, _, _ = evaluated
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    run = tracking.find_run(tracking.connect(), "v1", load_checkpoint(root / "models" / "v1").sha256())
     assert run is not None
     assert run.data.tags["recreated"] == "true"
     assert run.data.metrics["own/macro_f1"] == pytest.approx(metrics["own"]["macro_f1"])

@@ -147,6 +147,7 @@ def test_less_sure_answers_are_an_accuracy_that_is_lost(window: pd.DataFrame, re
     assert watched.estimated["accuracy"].upper < before.lower
 
 
+@pytest.mark.slow
 def test_false_alarms_over_real_answers_are_as_rare_as_alpha_says(pool: pd.DataFrame) -> None:
     params, rounds = MonitorParams(alpha=0.05, psi=0, accuracy_drop=0, resamples=100), 200
     alarms = 0

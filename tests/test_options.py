@@ -38,6 +38,8 @@ class Run:
 
     def __init__(self, recipe: Recipe, tables: tuple[Path, Path], work: Path) -> None:
         frozen = {"trainable": recipe.trainable}
+        if isinstance(recipe.trainable, LastLayers):  # the small backbone has fewer
+            frozen = {"trainable": LastLayers(last_layers=min(recipe.trainable.last_layers, 10))}
         self.full, self.recipe = recipe, recipe.at("sample").model_copy(update={**frozen, "batch_size": 7})
         pl.seed_everything(0, verbose=False)
         self.data = open_data(self.recipe, *tables, seed=0)

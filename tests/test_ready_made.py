@@ -178,6 +178,7 @@ def test_a_recipe_that_leaves_much_at_its_defaults_has_a_card_as_well(made, vers
     assert "averaged over views" not in card
 
 
+@pytest.mark.slow
 def test_several_answer_by_the_mean_of_what_each_answers(made, two, several):
     root, facts = several
     pointer, file = choose_model(root / "models" / "champion.json")
@@ -197,6 +198,7 @@ def test_several_answer_by_the_mean_of_what_each_answers(made, two, several):
     assert facts["parameters"] == 2 * 1_234_567
 
 
+@pytest.mark.slow
 def test_several_explain_their_answers_as_one(several):
     _, file = choose_model(several[0] / "models" / "champion.json")
     predictor = Predictor(file, name="x", version="1")
@@ -204,6 +206,7 @@ def test_several_explain_their_answers_as_one(several):
     assert maps.shape == (1, 7, 3, 3)
 
 
+@pytest.mark.slow
 def test_the_card_of_several_tells_of_each(several):
     card = (several[0] / "models" / "ready-made" / "card.md").read_text()
     assert "| network | the mean of v8 (resnet18) and v9 (resnet18) |" in card

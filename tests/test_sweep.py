@@ -112,6 +112,7 @@ def test_what_is_printed_makes_the_trial_a_version(place):
     assert (params.recipe("v8"), params.run) == (plan.recipe(values), ("v8",))
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_stopped_and_ends_the_same(place, caplog):
     caplog.set_level("INFO")
     whole = run_sweep(plan_of(name="whole"))
