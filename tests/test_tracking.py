@@ -2,12 +2,9 @@
 
 import subprocess
 
-import pytest
-
 from pipeline.registry import tracking
 
 
-@pytest.mark.slow
 def test_a_queued_experiment_logs_to_the_repository_and_not_to_its_own_copy(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
